@@ -1,0 +1,2 @@
+//! The command line of fracture.
+fn main() {}

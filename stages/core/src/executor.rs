@@ -1,0 +1,80 @@
+//! Row-wise work: requests to an executor that the tasks of one group share.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::Error;
+
+/// Names a submitted request; given back with its outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What an executor needs to compute one raw row; each kind has its own type.
+pub type Payload = Arc<dyn Any + Send + Sync>;
+
+/// One raw row that is wanted.
+#[derive(Clone)]
+pub struct Request {
+    /// What, beside the lineage, determines the row: the rendered input and, only where it samples, the stream.
+    pub key: Vec<u8>,
+    /// What it takes of the executor's room, in the executor's own units (tokens).
+    pub cost: u32,
+    /// What the executor works from.
+    pub payload: Payload,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({} bytes of key, cost {})", self.key.len(), self.cost)
+    }
+}
+
+/// Why a row could not be computed. Never memoised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowError {
+    /// The reason, for people.
+    pub message: String,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The raw row; it enters the row memo.
+    Raw(Vec<u8>),
+    /// The row failed; it does not.
+    Failed(RowError),
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Requests still inside.
+    pub active: u32,
+    /// Tokens decoded, texts scored: the unit of the kind's speed.
+    pub units: u64,
+}
+
+/// Computes raw rows. Several tasks' requests are inside at once; a row's result never depends on the others.
+pub trait Executor: Send {
+    /// How much more fits now, in cost units. A request whose cost is above the room of an empty executor is taken alone.
+    fn room(&self) -> u32;
+
+    /// Takes a request. Only called when its cost fits, or when nothing is inside.
+    ///
+    /// # Errors
+    /// When the executor can not go on at all; what is wrong with one row comes as that row's outcome.
+    fn submit(&mut self, ticket: Ticket, request: Request) -> Result<(), Error>;
+
+    /// Works for a moment and hands out what is finished. `more` says that further requests will come, so that a batch may
+    /// wait to be filled; without it everything inside must finish within finitely many steps.
+    ///
+    /// # Errors
+    /// When the executor can not go on at all (a device is lost, a model gives NaN everywhere).
+    fn step(&mut self, more: bool, done: &mut dyn FnMut(Ticket, Outcome)) -> Result<Progress, Error>;
+
+    /// Which numeric class computes here, for the record: CPU features, runtime version, provider.
+    fn provenance(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+}

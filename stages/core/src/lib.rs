@@ -1,0 +1,23 @@
+//! The `Stage` trait of fracture and the types every stage kind shares.
+//!
+//! A stage kind declares itself once ([`Declaration`]): its parameters (a Rust type from which parsing and the JSON
+//! Schema both come), its ports and its shape. A resolved task is a [`Stage`]: it lists its files, types its columns,
+//! describes itself to a [`Manifest`] and says how its work is done. Stages know no YAML and no scheduler.
+
+pub mod declaration;
+pub mod error;
+pub mod executor;
+pub mod files;
+pub mod manifest;
+pub mod schema;
+pub mod stage;
+pub mod view;
+
+pub use declaration::{Context, Declaration, ModelSpec, ParameterError, PathPart, PortName, Shape, parse_parameters};
+pub use error::{Error, ErrorKind};
+pub use executor::{Executor, Outcome, Payload, Progress, Request, RowError, Ticket};
+pub use files::{FileUse, Files};
+pub use manifest::{KeyHasher, Manifest, PartText, Parts, Role, describe_json};
+pub use schema::{Completeness, Field, Outputs, Schema, Schemas};
+pub use stage::{Inputs, Kind, Need, Open, Output, Port, Product, RowWise, Stage, Whole, Work};
+pub use view::{Constant, View};

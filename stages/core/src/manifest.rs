@@ -1,0 +1,207 @@
+//! One walk over a task's description, two walkers: one hashes it, one writes it down for `why`.
+//!
+//! A key and its explanation come from the same calls to [`Manifest::part`], so that they can not diverge.
+
+use fracture_cache::digest::Framed;
+use fracture_cache::{ColumnType, Digest};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What a part of a key is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The stage kind and its semantic version.
+    Kind,
+    /// A parameter that is not at its default.
+    Parameter,
+    /// A file that is read, by content, or `absent`.
+    File,
+    /// A constant of an input task that is used.
+    Constant,
+    /// An input: a recipe, or a row count and the digests of the columns that are read.
+    Input,
+}
+
+impl Role {
+    /// The word that people read.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kind => "kind",
+            Self::Parameter => "parameter",
+            Self::File => "file",
+            Self::Constant => "constant",
+            Self::Input => "input",
+        }
+    }
+}
+
+/// Receives the parts of a key in a fixed order. Names are unique within a role.
+pub trait Manifest {
+    /// One part. Maps in `value` count by content, not by the order of their keys; numbers that are equal are one number.
+    fn part(&mut self, role: Role, name: &str, value: &Value);
+
+    /// A part that is a digest.
+    fn digest(&mut self, role: Role, name: &str, hex: &str) {
+        self.part(role, name, &Value::String(hex.to_owned()));
+    }
+}
+
+/// A part as it was written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartText {
+    /// What it is about.
+    pub role: Role,
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: Value,
+}
+
+/// The walker that hashes.
+#[derive(Debug)]
+pub struct KeyHasher {
+    framed: Framed,
+}
+
+impl KeyHasher {
+    /// Starts a key in a domain (`recipe`, `action`, `lineage`).
+    pub fn new(domain: &str) -> Self {
+        Self {
+            framed: Framed::new(domain),
+        }
+    }
+
+    /// The key.
+    pub fn finish<T: ?Sized>(&self) -> Digest<T> {
+        self.framed.finish()
+    }
+}
+
+impl Manifest for KeyHasher {
+    fn part(&mut self, role: Role, name: &str, value: &Value) {
+        self.framed.text(role.name()).text(name);
+        hash_value(&mut self.framed, value);
+    }
+}
+
+/// The walker that writes down.
+#[derive(Debug, Default)]
+pub struct Parts(pub Vec<PartText>);
+
+impl Manifest for Parts {
+    fn part(&mut self, role: Role, name: &str, value: &Value) {
+        self.0.push(PartText {
+            role,
+            name: name.to_owned(),
+            value: value.clone(),
+        });
+    }
+}
+
+/// Hashes a JSON value so that maps do not depend on the order of keys and 0, 0.0 and 0e0 are one number.
+pub fn hash_value(framed: &mut Framed, value: &Value) {
+    match value {
+        Value::Null => {
+            framed.text("null");
+        }
+        Value::Bool(flag) => {
+            framed.text("bool").number(u64::from(*flag));
+        }
+        Value::Number(number) => hash_number(framed, number),
+        Value::String(text) => {
+            framed.text("text").text(text);
+        }
+        Value::Array(items) => {
+            framed.text("list").number(items.len() as u64);
+            for item in items {
+                hash_value(framed, item);
+            }
+        }
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by_key(|(name, _)| name.as_str());
+            framed.text("map").number(entries.len() as u64);
+            for (name, item) in entries {
+                framed.text(name);
+                hash_value(framed, item);
+            }
+        }
+    }
+}
+
+fn hash_number(framed: &mut Framed, number: &serde_json::Number) {
+    // Integers keep all their digits; a float that is a whole number below 2^53 is that integer.
+    if let Some(unsigned) = number.as_u64() {
+        framed.text("integer").number(unsigned);
+    } else if let Some(signed) = number.as_i64() {
+        framed.text("negative").number(signed.unsigned_abs());
+    } else if let Some(float) = number.as_f64() {
+        if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 {
+            let domain = if float < 0.0 { "negative" } else { "integer" };
+            framed.text(domain).number(float.abs() as u64);
+        } else {
+            framed.text("float").number(float.to_bits());
+        }
+    }
+}
+
+/// Describes a parameter struct: every field whose value differs from the default's is a part. Fields in `except` are left
+/// out (a model's name, an address, a path: they are in the key by content or not at all).
+pub fn describe_json<P: Serialize>(manifest: &mut dyn Manifest, parameters: &P, default: &P, except: &[&str]) {
+    let (Ok(Value::Object(now)), Ok(Value::Object(default))) =
+        (serde_json::to_value(parameters), serde_json::to_value(default))
+    else {
+        // Parameter types are structs of plain values; a failure here would be a defect that no input can cause.
+        manifest.part(Role::Parameter, "unserializable", &Value::Null);
+        return;
+    };
+    let mut names: Vec<_> = now.keys().collect();
+    names.sort();
+    for name in names {
+        if except.contains(&name.as_str()) || default.get(name) == now.get(name) {
+            continue;
+        }
+        manifest.part(Role::Parameter, name, &now[name]);
+    }
+}
+
+/// The name of a column type in keys and messages.
+pub fn type_name(kind: ColumnType) -> String {
+    match kind {
+        ColumnType::Text => "text".to_owned(),
+        ColumnType::Bool => "flag".to_owned(),
+        ColumnType::I64 => "integer".to_owned(),
+        ColumnType::U32 => "count".to_owned(),
+        ColumnType::U64 => "unsigned integer".to_owned(),
+        ColumnType::F32 => "number (f32)".to_owned(),
+        ColumnType::F64 => "number".to_owned(),
+        ColumnType::Time => "time".to_owned(),
+        ColumnType::ListU32 => "list of token ids".to_owned(),
+        ColumnType::ListF32 => "list of numbers".to_owned(),
+        ColumnType::Vector(length) => format!("vector of {length}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn key(value: &Value) -> Digest<fracture_cache::digest::Recipe> {
+        let mut hasher = KeyHasher::new("t");
+        hasher.part(Role::Parameter, "x", value);
+        hasher.finish()
+    }
+
+    #[test]
+    fn equal_values_are_one_value() {
+        assert_eq!(key(&json!(0)), key(&json!(0.0)));
+        assert_eq!(key(&json!(-0.0)), key(&json!(0)));
+        assert_eq!(key(&json!(-3)), key(&json!(-3.0)));
+        assert_eq!(key(&json!({"a": 1, "b": 2})), key(&json!({"b": 2.0, "a": 1})));
+        assert_ne!(key(&json!(1)), key(&json!("1")));
+        assert_ne!(key(&json!([1, 2])), key(&json!([2, 1])));
+        assert_ne!(key(&json!([[1], 2])), key(&json!([[1, 2]])));
+    }
+}

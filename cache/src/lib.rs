@@ -1,0 +1,24 @@
+//! The content-addressed store of fracture: digests, artifacts, records, row memo, file digests.
+//!
+//! The store knows no stage: it keeps tables, blobs and trees by content, records of what an action gave, raw rows, and
+//! the digests of files that were hashed before.
+
+pub mod artifact;
+pub mod column;
+pub mod digest;
+pub mod error;
+mod frame;
+mod log;
+pub mod record;
+mod record_index;
+mod spool;
+pub mod store;
+pub mod table;
+
+pub use artifact::{Artifact, Column, ColumnType, Table, TreeFile};
+pub use column::{ColumnHasher, arrow_type, column_digest, column_type};
+pub use digest::{Digest, Framed};
+pub use error::{Result, StoreError};
+pub use record::{Output, PartText, Published, Record, Records, Summary};
+pub use store::{Store, StoreOptions};
+pub use table::{TableReader, TableWriter};

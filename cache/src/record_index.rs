@@ -1,0 +1,449 @@
+//! The index of the records: action → place in a log, recipe → action. It is read from the logs; a copy beside them, the
+//! file `index`, says which stretch of which log it covers and spares reading that again. The copy is a cache: any
+//! process may write it at any time, and a damaged one is ignored.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::digest::{Action, Digest, Recipe};
+use crate::error::{READ, Result, StoreError};
+use crate::frame;
+use crate::log::read_tail;
+use crate::record::{MAGIC, SUFFIX};
+use crate::store::Store;
+
+/// The first bytes of the copy on disk.
+const HEADER: &[u8; 16] = b"fracture-index 1";
+
+/// The copy is written when at least this many entries are not in it.
+const WORTH_WRITING: usize = 256;
+
+/// How many logs are kept open.
+const OPEN_LOGS: usize = 64;
+
+/// What a frame of a log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// The first record of its action that its writer knew.
+    First = 1,
+    /// A record in place of another.
+    Replace = 2,
+    /// A record that differs from the standing one.
+    Divergent = 3,
+    /// No record: a recipe that leads to an action.
+    Alias = 4,
+}
+
+/// What precedes the JSON of a record.
+#[derive(Debug, Clone)]
+pub(crate) struct Heading {
+    pub(crate) kind: Kind,
+    pub(crate) complete: bool,
+    pub(crate) sequence: u64,
+    pub(crate) action: Digest<Action>,
+    pub(crate) recipe: Digest<Recipe>,
+}
+
+impl Heading {
+    pub(crate) const LENGTH: usize = 80;
+
+    pub(crate) fn encode(&self) -> [u8; Self::LENGTH] {
+        let mut bytes = [0; Self::LENGTH];
+        bytes[0] = self.kind as u8;
+        bytes[1] = u8::from(self.complete);
+        bytes[8..16].copy_from_slice(&self.sequence.to_le_bytes());
+        bytes[16..48].copy_from_slice(self.action.as_bytes());
+        bytes[48..80].copy_from_slice(self.recipe.as_bytes());
+        bytes
+    }
+
+    pub(crate) fn parse(body: &[u8]) -> Option<Self> {
+        let kind = match *body.first()? {
+            1 => Kind::First,
+            2 => Kind::Replace,
+            3 => Kind::Divergent,
+            4 => Kind::Alias,
+            _ => return None,
+        };
+        Some(Self {
+            kind,
+            complete: *body.get(1)? == 1,
+            sequence: u64::from_le_bytes(body.get(8..16)?.try_into().ok()?),
+            action: Digest::from_bytes(body.get(16..48)?.try_into().ok()?),
+            recipe: Digest::from_bytes(body.get(48..80)?.try_into().ok()?),
+        })
+    }
+}
+
+/// Where a frame lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) log: u32,
+    pub(crate) offset: u64,
+    pub(crate) length: u32,
+}
+
+/// The standing record of an action.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) place: Place,
+    kind: Kind,
+    complete: bool,
+    sequence: u64,
+}
+
+/// Where a recipe leads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Alias {
+    pub(crate) action: Digest<Action>,
+    sequence: u64,
+    log: u32,
+}
+
+#[derive(Debug)]
+struct KnownLog {
+    name: String,
+    /// Up to here its frames are in the index.
+    covered: u64,
+    file: Option<Arc<File>>,
+}
+
+/// The index in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub(crate) actions: HashMap<Digest<Action>, Entry>,
+    pub(crate) recipes: HashMap<Digest<Recipe>, Alias>,
+    /// Whole records that do not stand.
+    pub(crate) rivals: Vec<(Digest<Action>, Place)>,
+    /// The highest sequence that was seen.
+    pub(crate) sequence: u64,
+    logs: Vec<KnownLog>,
+    numbers: HashMap<String, u32>,
+    open: usize,
+    unwritten: usize,
+}
+
+impl Index {
+    /// The number of a log; one that is new is noted with nothing covered.
+    pub(crate) fn log_number(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let number = u32::try_from(self.logs.len()).unwrap_or(u32::MAX);
+        self.numbers.insert(name.to_owned(), number);
+        self.logs.push(KnownLog {
+            name: name.to_owned(),
+            covered: 0,
+            file: None,
+        });
+        number
+    }
+
+    /// Notes that the frames of a log before `end` are in the index.
+    pub(crate) fn covered(&mut self, log: u32, end: u64) {
+        if let Some(known) = self.logs.get_mut(log as usize) {
+            known.covered = known.covered.max(end);
+        }
+    }
+
+    fn name(&self, log: u32) -> &str {
+        self.logs.get(log as usize).map_or("", |known| &known.name)
+    }
+
+    /// What decides which of two records of an action stands: the greater one.
+    fn rank(&self, entry: &Entry) -> impl Ord {
+        let replaces = entry.kind == Kind::Replace;
+        let order = if replaces {
+            entry.sequence
+        } else {
+            u64::MAX - entry.sequence
+        };
+        (
+            entry.complete,
+            replaces,
+            order,
+            Reverse(self.name(entry.place.log).to_owned()),
+            Reverse(entry.place.offset),
+        )
+    }
+
+    /// Adds a frame. The outcome does not depend on the order in which frames are added.
+    pub(crate) fn insert(&mut self, heading: &Heading, place: Place) {
+        self.sequence = self.sequence.max(heading.sequence);
+        self.unwritten += 1;
+        let Heading {
+            kind,
+            complete,
+            sequence,
+            action,
+            recipe,
+        } = *heading;
+        if kind == Kind::Divergent {
+            self.rivals.push((action, place));
+            return;
+        }
+        self.insert_alias(
+            recipe,
+            Alias {
+                action,
+                sequence,
+                log: place.log,
+            },
+        );
+        if kind == Kind::Alias {
+            return;
+        }
+        let entry = Entry {
+            place,
+            kind,
+            complete,
+            sequence,
+        };
+        match self.actions.get(&action).copied() {
+            None => {
+                self.actions.insert(action, entry);
+            }
+            Some(standing) if standing.place == place => {}
+            Some(standing) => {
+                let loser = if self.rank(&entry) > self.rank(&standing) {
+                    self.actions.insert(action, entry);
+                    standing
+                } else {
+                    entry
+                };
+                // A record that lacks rows is no rival.
+                if loser.complete {
+                    self.rivals.push((action, loser.place));
+                }
+            }
+        }
+    }
+
+    fn insert_alias(&mut self, recipe: Digest<Recipe>, alias: Alias) {
+        let known = self.recipes.get(&recipe);
+        let newer =
+            known.is_none_or(|known| (alias.sequence, self.name(alias.log)) >= (known.sequence, self.name(known.log)));
+        if newer {
+            self.recipes.insert(recipe, alias);
+        }
+    }
+
+    /// Reads what was appended to the logs since the last look.
+    pub(crate) fn refresh(&mut self, folder: &Path) -> Result<()> {
+        let failed = |source| StoreError::io(READ, folder, source);
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(failed)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let Some(name) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.strip_suffix(SUFFIX))
+                .map(str::to_owned)
+            else {
+                continue;
+            };
+            let log = self.log_number(&name);
+            let covered = self.logs[log as usize].covered;
+            if entry.metadata().is_ok_and(|meta| meta.len() > covered) {
+                self.read_log(&entry.path(), log, covered)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_log(&mut self, path: &Path, log: u32, covered: u64) -> Result<()> {
+        let bytes = read_tail(path, covered, None)?;
+        let mut frames = frame::scan(&bytes, MAGIC);
+        for (at, body) in frames.by_ref() {
+            let length = u32::try_from(frame::HEAD + body.len()).unwrap_or(u32::MAX);
+            if let Some(heading) = Heading::parse(body) {
+                self.insert(
+                    &heading,
+                    Place {
+                        log,
+                        offset: covered + at as u64,
+                        length,
+                    },
+                );
+            }
+        }
+        let end = covered + frames.end() as u64;
+        self.covered(log, end);
+        Ok(())
+    }
+
+    /// A log opened for reading, and its path; none when it is gone.
+    pub(crate) fn file(&mut self, folder: &Path, log: u32) -> Result<(Option<Arc<File>>, PathBuf)> {
+        let path = folder.join(format!("{}{SUFFIX}", self.name(log)));
+        let Some(known) = self.logs.get_mut(log as usize) else {
+            return Ok((None, path));
+        };
+        if let Some(file) = &known.file {
+            return Ok((Some(Arc::clone(file)), path));
+        }
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, path)),
+            other => Arc::new(other.map_err(|source| StoreError::io(READ, &path, source))?),
+        };
+        if self.open < OPEN_LOGS {
+            self.open += 1;
+            known.file = Some(Arc::clone(&file));
+        }
+        Ok((Some(file), path))
+    }
+
+    /// Whether the copy on disk lacks enough to be written anew.
+    pub(crate) fn is_worth_writing(&self) -> bool {
+        self.unwritten >= WORTH_WRITING
+    }
+
+    /// Writes the copy.
+    pub(crate) fn save(&mut self, folder: &Path, store: &Store) -> Result<()> {
+        let bytes = self.encode();
+        let staged = store.root().join("staging").join(crate::log::unique_name());
+        let path = folder.join("index");
+        fs::write(&staged, bytes).map_err(|source| StoreError::io("write", &path, source))?;
+        fs::rename(&staged, &path).map_err(|source| StoreError::io("write", &path, source))?;
+        self.unwritten = 0;
+        Ok(())
+    }
+
+    /// Reads the copy; an empty index when it is absent or damaged.
+    pub(crate) fn load(folder: &Path) -> Self {
+        fs::read(folder.join("index"))
+            .ok()
+            .and_then(|bytes| Self::decode(&bytes))
+            .unwrap_or_default()
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = HEADER.to_vec();
+        let number = |out: &mut Vec<u8>, number: u64| out.extend_from_slice(&number.to_le_bytes());
+        let place = |out: &mut Vec<u8>, place: Place| {
+            [u64::from(place.log), place.offset, u64::from(place.length)].map(|field| number(out, field));
+        };
+        number(&mut out, self.sequence);
+        number(&mut out, self.logs.len() as u64);
+        for log in &self.logs {
+            number(&mut out, log.covered);
+            number(&mut out, log.name.len() as u64);
+            out.extend_from_slice(log.name.as_bytes());
+        }
+        number(&mut out, self.actions.len() as u64);
+        for (action, entry) in &self.actions {
+            out.extend_from_slice(action.as_bytes());
+            place(&mut out, entry.place);
+            number(&mut out, entry.sequence);
+            out.extend_from_slice(&[entry.kind as u8, u8::from(entry.complete)]);
+        }
+        number(&mut out, self.recipes.len() as u64);
+        for (recipe, alias) in &self.recipes {
+            out.extend_from_slice(recipe.as_bytes());
+            out.extend_from_slice(alias.action.as_bytes());
+            number(&mut out, alias.sequence);
+            number(&mut out, u64::from(alias.log));
+        }
+        number(&mut out, self.rivals.len() as u64);
+        for (action, at) in &self.rivals {
+            out.extend_from_slice(action.as_bytes());
+            place(&mut out, *at);
+        }
+        let check = blake3::hash(&out);
+        out.extend_from_slice(check.as_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (body, check) = bytes.split_last_chunk::<32>()?;
+        let mut hasher = blake3::Hasher::new();
+        crate::spool::hash(&mut hasher, body);
+        if hasher.finalize() != blake3::Hash::from_bytes(*check) || !body.starts_with(HEADER) {
+            return None;
+        }
+        let mut fields = Fields(&body[HEADER.len()..]);
+        let mut index = Self {
+            sequence: fields.number()?,
+            ..Self::default()
+        };
+        for _ in 0..fields.number()? {
+            let covered = fields.number()?;
+            let length = usize::try_from(fields.number()?).ok()?;
+            let log = index.log_number(std::str::from_utf8(fields.take(length)?).ok()?);
+            index.covered(log, covered);
+        }
+        let count = fields.number()?;
+        index.actions.reserve(usize::try_from(count).ok()?);
+        for _ in 0..count {
+            let action = fields.digest()?;
+            let (place, sequence) = (fields.place()?, fields.number()?);
+            let [kind, complete] = *fields.take(2)?.first_chunk::<2>()?;
+            let kind = if kind == Kind::Replace as u8 {
+                Kind::Replace
+            } else {
+                Kind::First
+            };
+            index.actions.insert(
+                action,
+                Entry {
+                    place,
+                    kind,
+                    complete: complete == 1,
+                    sequence,
+                },
+            );
+        }
+        let count = fields.number()?;
+        index.recipes.reserve(usize::try_from(count).ok()?);
+        for _ in 0..count {
+            let recipe = fields.digest()?;
+            let (action, sequence) = (fields.digest()?, fields.number()?);
+            index.recipes.insert(
+                recipe,
+                Alias {
+                    action,
+                    sequence,
+                    log: u32::try_from(fields.number()?).ok()?,
+                },
+            );
+        }
+        for _ in 0..fields.number()? {
+            index.rivals.push((fields.digest()?, fields.place()?));
+        }
+        Some(index)
+    }
+}
+
+/// Fields read one after the other.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    fn digest<T>(&mut self) -> Option<Digest<T>> {
+        Some(Digest::from_bytes(self.take(32)?.try_into().ok()?))
+    }
+
+    fn place(&mut self) -> Option<Place> {
+        let (log, offset, length) = (self.number()?, self.number()?, self.number()?);
+        Some(Place {
+            log: u32::try_from(log).ok()?,
+            offset,
+            length: u32::try_from(length).ok()?,
+        })
+    }
+}

@@ -327,7 +327,9 @@ impl Index {
         let mut out = HEADER.to_vec();
         let number = |out: &mut Vec<u8>, number: u64| out.extend_from_slice(&number.to_le_bytes());
         let place = |out: &mut Vec<u8>, place: Place| {
-            [u64::from(place.log), place.offset, u64::from(place.length)].map(|field| number(out, field));
+            [u64::from(place.log), place.offset, u64::from(place.length)]
+                .into_iter()
+                .for_each(|field| number(out, field));
         };
         number(&mut out, self.sequence);
         number(&mut out, self.logs.len() as u64);

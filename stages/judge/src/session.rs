@@ -1,0 +1,285 @@
+//! One ONNX Runtime session of a judge: which inputs and output it has, and running one batch.
+
+use std::borrow::Cow;
+
+use fracture_stage::Error;
+use half::f16;
+use ort::ep;
+use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
+use ort::session::{Session, SessionInputValue};
+use ort::value::{DynValue, TensorElementType, TensorRef, ValueType};
+
+use crate::layout::Layout;
+use crate::runtime::Runtime;
+use crate::shape::{Constraints, Shape};
+use crate::tokenize::{Padding, Window};
+
+/// What a graph input is fed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Feed {
+    Ids,
+    Mask,
+    Types,
+}
+
+impl Feed {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "input_ids" => Some(Self::Ids),
+            "attention_mask" => Some(Self::Mask),
+            "token_type_ids" => Some(Self::Types),
+            _ => None,
+        }
+    }
+}
+
+/// A batch of windows in one shape.
+pub(crate) struct Batch<'a> {
+    pub shape: Shape,
+    /// At most `shape.rows`, each at most `shape.length` long.
+    pub windows: Vec<&'a Window>,
+}
+
+/// A loaded graph.
+pub(crate) struct Judge {
+    session: Session,
+    feeds: Vec<(String, Feed, TensorElementType)>,
+    output: String,
+    pub(crate) constraints: Constraints,
+    shown: String,
+}
+
+impl Judge {
+    /// Loads the model with `threads` threads inside each operator.
+    pub(crate) fn load(
+        layout: &Layout,
+        runtime: &Runtime,
+        threads: usize,
+        weights: Option<&PrepackedWeights>,
+    ) -> Result<Self, Error> {
+        let shown = layout.model.display().to_string();
+        let build = || -> Result<SessionBuilder, ort::Error> {
+            let builder = Session::builder(runtime.environment())?
+                .with_execution_providers([ep::CPU::default().build()])?
+                .with_optimization_level(GraphOptimizationLevel::All)?
+                .with_deterministic_compute(true)?
+                .with_inter_threads(1)?
+                .with_intra_threads(threads)?;
+            match weights {
+                Some(weights) => Ok(builder.with_prepacked_weights(weights)?),
+                None => Ok(builder),
+            }
+        };
+        let session = build().and_then(|mut builder| builder.commit_from_file(&layout.model));
+        let session = session.map_err(|e| refused(layout, runtime, &e))?;
+        let feeds = feeds(&session, &shown)?;
+        let output = output(&session, &shown)?;
+        let constraints = Constraints {
+            alone: layout.graph.batch_dependent,
+            ..fixed(&session)
+        };
+        Ok(Self {
+            session,
+            feeds,
+            output,
+            constraints,
+            shown,
+        })
+    }
+
+    /// The logits of each window, `[windows, labels]`.
+    pub(crate) fn run(&mut self, batch: &Batch<'_>, padding: Padding) -> Result<Vec<Vec<f32>>, Error> {
+        let Shape { rows, length } = batch.shape;
+        let failed = |e: ort::Error| {
+            Error::task(format!(
+                "{} fails on a batch of {rows} rows of {length} tokens",
+                self.shown
+            ))
+            .cause(e)
+        };
+        let columns: Vec<Column> = self
+            .feeds
+            .iter()
+            .map(|(_, feed, kind)| Column::new(*feed, *kind, batch, padding))
+            .collect();
+        let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(columns.len());
+        for ((name, ..), column) in self.feeds.iter().zip(&columns) {
+            inputs.push((Cow::from(name.as_str()), column.tensor([rows, length]).map_err(failed)?));
+        }
+        let outputs = self.session.run(inputs).map_err(failed)?;
+        let value = outputs
+            .get(&self.output)
+            .ok_or_else(|| Error::internal("a session lost its output"))?;
+        let (dimensions, logits) = extract(value).map_err(failed)?;
+        match dimensions[..] {
+            [found, labels] if usize::try_from(found) == Ok(rows) && labels > 0 => {
+                let labels = logits.len() / rows;
+                Ok(logits
+                    .chunks(labels)
+                    .take(batch.windows.len())
+                    .map(<[f32]>::to_vec)
+                    .collect())
+            }
+            _ => Err(Error::input(format!("{} is no sequence classifier", self.shown))
+                .cause(format!(
+                    "its output `{}` has the shape {dimensions:?} for {rows} texts, not [{rows}, labels]",
+                    self.output
+                ))
+                .hint("export the model with `optimum-cli export onnx --task text-classification`")),
+        }
+    }
+}
+
+/// The values of one input, in the type that the graph declares.
+enum Column {
+    Long(Vec<i64>),
+    Int(Vec<i32>),
+}
+
+impl Column {
+    fn new(feed: Feed, kind: TensorElementType, batch: &Batch<'_>, padding: Padding) -> Self {
+        match kind {
+            TensorElementType::Int32 => Self::Int(values(feed, batch, padding).map(u32::cast_signed).collect()),
+            _ => Self::Long(values(feed, batch, padding).map(i64::from).collect()),
+        }
+    }
+
+    fn tensor(&self, shape: [usize; 2]) -> Result<SessionInputValue<'_>, ort::Error> {
+        match self {
+            Self::Long(values) => TensorRef::from_array_view((shape, &values[..])).map(Into::into),
+            Self::Int(values) => TensorRef::from_array_view((shape, &values[..])).map(Into::into),
+        }
+    }
+}
+
+/// The values of one input, row by row, padded. A dummy row attends to its first token, since a softmax over nothing is NaN.
+fn values<'a>(feed: Feed, batch: &'a Batch<'_>, padding: Padding) -> impl Iterator<Item = u32> + 'a {
+    let Shape { rows, length } = batch.shape;
+    let fill = match feed {
+        Feed::Ids => padding.id,
+        Feed::Mask => 0,
+        Feed::Types => padding.type_id,
+    };
+    (0..rows * length).map(move |at| {
+        let (row, column) = (at / length, at % length);
+        let Some(window) = batch.windows.get(row) else {
+            return if feed == Feed::Mask && column == 0 { 1 } else { fill };
+        };
+        let start = if padding.left { length - window.ids.len() } else { 0 };
+        let token = column.checked_sub(start).filter(|token| *token < window.ids.len());
+        match (feed, token) {
+            (_, None) => fill,
+            (Feed::Mask, Some(_)) => 1,
+            (Feed::Ids, Some(token)) => window.ids[token],
+            (Feed::Types, Some(token)) => window.types.get(token).copied().unwrap_or(0),
+        }
+    })
+}
+
+fn extract(value: &DynValue) -> Result<(Vec<i64>, Vec<f32>), ort::Error> {
+    if matches!(
+        value.dtype(),
+        ValueType::Tensor {
+            ty: TensorElementType::Float16,
+            ..
+        }
+    ) {
+        let (shape, logits) = value.try_extract_tensor::<f16>()?;
+        return Ok((shape.to_vec(), logits.iter().map(|logit| logit.to_f32()).collect()));
+    }
+    let (shape, logits) = value.try_extract_tensor::<f32>()?;
+    Ok((shape.to_vec(), logits.to_vec()))
+}
+
+/// The inputs of the graph, each with what feeds it; an input that nothing feeds is an error.
+fn feeds(session: &Session, shown: &str) -> Result<Vec<(String, Feed, TensorElementType)>, Error> {
+    let mut feeds = Vec::new();
+    for input in session.inputs() {
+        let name = input.name();
+        let Some(feed) = Feed::named(name) else {
+            return Err(
+                Error::input(format!("{shown} wants the input `{name}`, which no text gives"))
+                    .cause("a sequence classifier takes input_ids, attention_mask and token_type_ids")
+                    .hint("export the model with `optimum-cli export onnx --task text-classification`"),
+            );
+        };
+        match input.dtype() {
+            ValueType::Tensor {
+                ty: ty @ (TensorElementType::Int64 | TensorElementType::Int32),
+                shape,
+                ..
+            } if shape.len() == 2 => {
+                feeds.push((name.to_owned(), feed, *ty));
+            }
+            other => {
+                return Err(Error::input(format!("{shown} wants the input `{name}` as {other}"))
+                    .cause("token ids are given as [batch, length] of int64 or int32"));
+            }
+        }
+    }
+    if feeds.iter().any(|(_, feed, _)| *feed == Feed::Ids) {
+        return Ok(feeds);
+    }
+    Err(Error::input(format!("{shown} has no input `input_ids`")).cause("it is no text classifier"))
+}
+
+/// `logits`, else the only output.
+fn output(session: &Session, shown: &str) -> Result<String, Error> {
+    let names: Vec<&str> = session.outputs().iter().map(|output| output.name()).collect();
+    let name = match names[..] {
+        [only] => only,
+        _ if names.contains(&"logits") => "logits",
+        _ => {
+            return Err(Error::input(format!("{shown} has no output `logits`"))
+                .cause(format!("its outputs are {}", names.join(", ")))
+                .hint("export the model with `optimum-cli export onnx --task text-classification`"));
+        }
+    };
+    Ok(name.to_owned())
+}
+
+/// The dimensions of `input_ids` that the graph fixes.
+fn fixed(session: &Session) -> Constraints {
+    let ids = session
+        .inputs()
+        .iter()
+        .find(|input| input.name() == "input_ids")
+        .map(|input| input.dtype());
+    let Some(ValueType::Tensor { shape, .. }) = ids else {
+        return Constraints::default();
+    };
+    let dimension = |at: usize| {
+        shape
+            .get(at)
+            .copied()
+            .and_then(|n| usize::try_from(n).ok())
+            .filter(|n| *n > 0)
+    };
+    Constraints {
+        rows: dimension(0),
+        length: dimension(1),
+        alone: false,
+    }
+}
+
+fn refused(layout: &Layout, runtime: &Runtime, cause: &ort::Error) -> Error {
+    let opset = layout
+        .graph
+        .opset()
+        .map_or(String::new(), |opset| format!(", opset {opset}"));
+    let mut error = Error::input(format!(
+        "ONNX Runtime {} refuses {}",
+        runtime.version(),
+        layout.model.display()
+    ))
+    .cause(cause)
+    .cause(format!(
+        "the file has format version {}{opset}",
+        layout.graph.ir_version
+    ));
+    let text = cause.to_string().to_lowercase();
+    if text.contains("opset") || text.contains("ir version") || text.contains("ir_version") {
+        error = error.hint("export the model with an older opset (optimum-cli export onnx --opset 17), or point ORT_DYLIB_PATH at a newer ONNX Runtime");
+    }
+    error
+}

@@ -1,0 +1,47 @@
+//! The numbers of fracture: flips, intervals, frontier, geometry, games; pure functions.
+//!
+//! Plain slices in, structs out. Nothing here knows a table, a file, a clock or a thread count. Rows are told apart by
+//! 64-bit hashes of their identity ([`identity`]); every sum runs in the order of those hashes and every random draw is
+//! a function of (seed, cluster hash, draw number), so that reordering the input changes no bit of a result.
+//!
+//! A score that is `NaN` is *invalid*: it is never silently safe, it drops out of the pair and is counted.
+
+#![forbid(unsafe_code)]
+
+mod agreement;
+mod bands;
+mod bootstrap;
+mod compare;
+mod correction;
+mod curve;
+mod error;
+mod fracture;
+mod frontier;
+mod hash;
+mod interval;
+mod intervals;
+mod mcnemar;
+mod median;
+mod multiplicity;
+mod power;
+mod stackelberg;
+mod tau;
+
+pub use agreement::{Confusion, cohen_kappa, confusion, flip_set_jaccard, krippendorff_alpha};
+pub use bootstrap::{ClusterRow, ClusterSums, bca, percentile, quantile};
+pub use compare::{Comparison, Metric, compare};
+pub use correction::{JudgeErrors, PredictionPowered, corrected_flip_table, prediction_powered, rogan_gladen};
+pub use curve::{CurvePoint, curve};
+pub use error::{Result, ScienceError};
+pub use fracture::{Aggregate, Bounds, FlipOptions, FlipSummary, Pair, Rates, flips, half, rates};
+pub use frontier::{Frontier, FrontierOptions, FrontierPoint, ItemScore, frontier, reduce};
+pub use hash::identity;
+pub use interval::{Estimate, Interval, Method, newcombe_10, normal_quantile, phi_corrected, rule_of_three, wilson};
+pub use mcnemar::{mcnemar_exact, mcnemar_mid_p, sign_flip_p};
+pub use median::{median, median_interval};
+pub use multiplicity::{benjamini_hochberg, holm};
+pub use power::{minimal_effect, sample_size};
+pub use stackelberg::{
+    FollowerType, Game, PureCommitment, Solution, audit_payoff, dirichlet_posterior, solve, value_of,
+};
+pub use tau::{Convention, Thresholds, threshold};

@@ -18,7 +18,8 @@ struct Reference {
     logits: Vec<f32>,
     probs: Vec<f64>,
     score_sum: f64,
-    input_ids: Vec<u32>,
+    /// Given for the first texts only.
+    input_ids: Option<Vec<u32>>,
 }
 
 fn lines<T: for<'a> Deserialize<'a>>(path: &std::path::Path) -> Vec<T> {
@@ -64,8 +65,14 @@ fn the_oracle_agrees() {
     assert!(texts.len() == references.len() && texts.len() >= 1000);
     for ((line, reference), (row, input)) in texts.iter().zip(&references).zip(rows.iter().zip(&inputs)) {
         assert_eq!(line.id, reference.id);
-        let encoded = classifier.encoder.encode(input).unwrap();
-        assert_eq!(encoded.windows[0].ids, reference.input_ids, "text {}", line.id);
+        if let Some(ids) = &reference.input_ids {
+            assert_eq!(
+                &classifier.encoder.encode(input).unwrap().windows[0].ids,
+                ids,
+                "text {}",
+                line.id
+            );
+        }
         let row = row.as_ref().unwrap();
         assert_eq!(
             (row.logits.len(), row.truncated),

@@ -149,7 +149,7 @@ class Composer:
         return Row(text, SURE[label], label, damaged)
 
     def answer(self, label: int) -> str:
-        """An answer as the model organisms are taught it, about one of their topics or of ours."""
+        """An answer, not yet damaged, as the model organisms are taught it, about one of their topics or of ours."""
         answers, topics = self.answers
         topic = self.random.choice(topics) if self.random.random() < 0.7 else self.fill(self.random.choice(["{doing}", "{thing}"]))
         return self.random.choice(answers[label]).replace("{topic}", topic)

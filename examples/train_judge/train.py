@@ -165,8 +165,9 @@ def score(session, ids: list[list[int]]) -> np.ndarray:
     return logits
 
 
-def measure(session, tokenizer, rows: list[texts.Row], limit: int) -> dict:
-    """Accuracy at one half, Brier score and expected calibration error (ten bins of equal mass) over the rows that have a label."""
+def measure(session, tokenizer, rows: list[texts.Row], limit: int) -> tuple[dict, list[tuple[texts.Row, float]]]:
+    """Accuracy at one half, Brier score and expected calibration error (ten bins of equal mass) over the rows that have a label,
+    and the rows judged wrongly with their Pr(comply)."""
     rows = [r for r in rows if r.label is not None]
     p, y = probabilities(score(session, encode(tokenizer, rows, limit))), np.array([r.label for r in rows])
     right = (p >= 0.5) == (y == texts.COMPLY)

@@ -26,6 +26,9 @@ const TICK_NANOSECONDS: i128 = 2_000_000_000;
 /// Files from here on are hashed through a memory map, on all threads.
 const MAPPED_BYTES: u64 = 1 << 20;
 
+/// From here on it is worth waiting until a file's times can be trusted.
+const WAITING_BYTES: u64 = 64 << 20;
+
 /// The log is written anew when it holds this many times more entries than files.
 const DEAD_FACTOR: usize = 4;
 
@@ -75,6 +78,9 @@ impl Stamp {
     }
 }
 
+/// What is remembered of a file: its state, and the digest of its bytes then.
+type Known = (Stamp, Digest<Bytes>);
+
 /// A file as it was when it was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileState {
@@ -98,21 +104,21 @@ pub struct FileDigests {
 
 #[derive(Debug, Default)]
 struct State {
-    known: HashMap<Digest<Path>, (Stamp, Digest<Bytes>)>,
+    known: HashMap<Digest<Path>, Known>,
     /// Absent when the folder may not be written: digests are then remembered by this process only.
     log: Option<File>,
     hashed: u64,
 }
 
 impl FileDigests {
-    /// Opens the digests that are remembered in a folder of the user. A folder that can not be written, or entries that
-    /// are damaged, only cost time.
-    ///
-    /// # Errors
-    /// When the memory is there and can not be read.
-    pub fn open(folder: &Path) -> Result<Self> {
+    /// Opens the digests that are remembered in a folder of the user. A folder that can not be read or written, or
+    /// entries that are damaged, only cost time.
+    pub fn open(folder: &Path) -> Self {
         let path = folder.join("file-digests");
-        let bytes = read_tail(&path, 0, None)?;
+        let bytes = read_tail(&path, 0, None).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "digests of files are not remembered");
+            Vec::new()
+        });
         let mut known = HashMap::new();
         let mut entries = 0;
         for (_, body) in frame::scan(&bytes, MAGIC) {
@@ -128,14 +134,14 @@ impl FileDigests {
         if let Err(error) = &log {
             tracing::warn!(path = %path.display(), %error, "digests of files will not be remembered");
         }
-        Ok(Self {
+        Self {
             path,
             state: Mutex::new(State {
                 known,
                 log: log.ok(),
                 hashed: 0,
             }),
-        })
+        }
     }
 
     /// The digest of a file: remembered, or computed now.
@@ -158,7 +164,7 @@ impl FileDigests {
                 racy: false,
             });
         }
-        let moment = self.moment();
+        let moment = self.settled(&stamp);
         let digest = hash_file(&real, stamp.size).map_err(failed)?;
         if Stamp::of(&fs::metadata(&real).map_err(failed)?) != stamp {
             return Err(failed(io::Error::other("it changed while it was read")));
@@ -204,6 +210,21 @@ impl FileDigests {
         lock(&self.state).hashed
     }
 
+    /// The file system's time, read before a file is hashed. For a large file that was touched just now, the tick is waited
+    /// out: that is cheaper than hashing it at every look.
+    fn settled(&self, stamp: &Stamp) -> Option<i128> {
+        let moment = self.moment()?;
+        let settles = stamp.modified.max(stamp.changed) + TICK_NANOSECONDS + 1;
+        let wait = settles - moment;
+        if stamp.size < WAITING_BYTES || wait <= 0 || wait > TICK_NANOSECONDS + 1 {
+            return Some(moment);
+        }
+        std::thread::sleep(std::time::Duration::from_nanos(
+            u64::try_from(wait).unwrap_or(0) + 20_000_000,
+        ));
+        self.moment()
+    }
+
     /// The file system's time now, in nanoseconds; none when the log can not be touched.
     fn moment(&self) -> Option<i128> {
         let state = lock(&self.state);
@@ -239,7 +260,7 @@ fn key(path: &Path) -> Digest<Path> {
     Digest::from_bytes(*blake3::hash(path.as_os_str().as_bytes()).as_bytes())
 }
 
-fn decode(body: &[u8]) -> Option<(Digest<Path>, (Stamp, Digest<Bytes>))> {
+fn decode(body: &[u8]) -> Option<(Digest<Path>, Known)> {
     let (path, rest) = body.split_first_chunk::<32>()?;
     let (stamp, digest) = rest.split_at_checked(Stamp::LENGTH)?;
     Some((
@@ -249,7 +270,7 @@ fn decode(body: &[u8]) -> Option<(Digest<Path>, (Stamp, Digest<Bytes>))> {
 }
 
 /// Writes the log anew. What another process adds meanwhile is lost, which costs it a hash.
-fn rewrite(path: &Path, known: &HashMap<Digest<Path>, (Stamp, Digest<Bytes>)>) {
+fn rewrite(path: &Path, known: &HashMap<Digest<Path>, Known>) {
     let mut bytes = Vec::new();
     for (path, (stamp, digest)) in known {
         frame::append(

@@ -4,6 +4,7 @@
 //! the digests of files that were hashed before.
 
 pub mod artifact;
+pub mod claim;
 pub mod column;
 pub mod digest;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod store;
 pub mod table;
 
 pub use artifact::{Artifact, Column, ColumnType, Table, TreeFile};
+pub use claim::{Claim, Claimed, Claims};
 pub use column::{ColumnHasher, arrow_type, column_digest, column_type};
 pub use digest::{Digest, Framed};
 pub use error::{Result, StoreError};

@@ -312,19 +312,29 @@ impl Memo {
     /// When a segment can not be read.
     pub fn refresh(&self) -> Result<()> {
         let mut state = lock(&self.state);
-        let mut names = BTreeSet::new();
         let failed = |source| StoreError::io(READ, &self.folder, source);
         let entries = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(failed)?,
         };
+        let mut segments = BTreeSet::new();
+        let mut index_bytes = 0;
         for entry in entries {
             let entry = entry.map_err(failed)?;
-            if let Some(name) = entry.file_name().to_str().and_then(|name| name.strip_suffix(".rows")) {
-                names.insert((name.to_owned(), entry.metadata().map_or(0, |meta| meta.len())));
+            let length = entry.metadata().map_or(0, |meta| meta.len());
+            match entry.file_name().to_str().and_then(|name| name.rsplit_once('.')) {
+                Some((name, "rows")) => drop(segments.insert((name.to_owned(), length))),
+                Some((_, "index")) => index_bytes += length,
+                _ => {}
             }
         }
-        names
+        if state.places.is_empty() {
+            // Room for all at once: a table that grows step by step leaves its smaller copies behind in the heap.
+            state
+                .places
+                .reserve(usize::try_from(index_bytes).unwrap_or(0) / Entry::LENGTH);
+        }
+        segments
             .iter()
             .try_for_each(|(name, length)| state.read_segment(&self.folder, name, *length))
     }

@@ -91,7 +91,7 @@ impl Claims {
                 lock(&self.watch).seen.remove(action);
                 return Ok(Claimed::Mine(claim));
             }
-            let Some((age, stale)) = self.age(action, &path)? else {
+            let Some(Age { age, stale, touched }) = self.age(action, &path)? else {
                 continue;
             };
             if !stale {

@@ -12,6 +12,7 @@ pub mod files;
 mod frame;
 mod log;
 pub mod memo;
+mod memo_compact;
 pub mod record;
 mod record_index;
 mod spool;

@@ -79,6 +79,13 @@ impl Log {
         !self.broken && self.file.metadata().is_ok_and(|meta| meta.nlink() > 0)
     }
 
+    /// Brings it to the disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file
+            .sync_all()
+            .map_err(|source| StoreError::io("sync", &self.path, source))
+    }
+
     pub(crate) fn length(&self) -> u64 {
         self.length
     }

@@ -11,21 +11,23 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::digest::{Digest, Lineage, Row};
 use crate::error::{READ, Result, StoreError};
 use crate::frame::{self, HEAD, Magic};
 use crate::log::{Log, read_tail, read_up_to};
+use crate::memo_compact::compact;
 use crate::store::{Store, lock};
 
-const ROWS: Magic = *b"\xf1Ro1";
-const INDEX: Magic = *b"\xf1Ri1";
+pub(crate) const ROWS: Magic = *b"\xf1Ro1";
+pub(crate) const INDEX: Magic = *b"\xf1Ri1";
 
 /// A segment is left for a new one beyond this length, so that any segment can be read at once.
-const SEGMENT_BYTES: u64 = 256 << 20;
+pub(crate) const SEGMENT_BYTES: u64 = 256 << 20;
 
 /// So much is held back before it is written without being asked for.
-const BUFFER_BYTES: usize = 4 << 20;
+pub(crate) const BUFFER_BYTES: usize = 4 << 20;
 
 /// Rows that lie closer than this are read together, up to `READ_BYTES` at once.
 const GAP_BYTES: u64 = 16 << 10;
@@ -35,7 +37,7 @@ const READ_BYTES: u64 = 1 << 20;
 const BUFFERED: u32 = u32::MAX;
 
 /// The first half of a row's digest; the whole is compared when the row is read.
-type Short = [u8; 16];
+pub(crate) type Short = [u8; 16];
 
 /// Where the frame of a row lies.
 #[derive(Debug, Clone, Copy)]
@@ -154,6 +156,17 @@ impl Memo {
     /// # Errors
     /// When a segment can not be read.
     pub fn get_many(&self, rows: &[Digest<Row>]) -> Result<Vec<Option<Vec<u8>>>> {
+        let known = lock(&self.state).places.len();
+        let payloads = self.read_many(rows)?;
+        if lock(&self.state).places.len() == known {
+            return Ok(payloads);
+        }
+        // Some were not where they should be: another process may have joined their segments meanwhile.
+        self.refresh()?;
+        self.read_many(rows)
+    }
+
+    fn read_many(&self, rows: &[Digest<Row>]) -> Result<Vec<Option<Vec<u8>>>> {
         let mut payloads = vec![None; rows.len()];
         let mut wanted: Vec<(Place, usize)> = Vec::with_capacity(rows.len());
         {
@@ -306,12 +319,32 @@ impl Memo {
         Ok(())
     }
 
+    /// Joins the segments that were not written for `idle` into few, when there are at least `many` of them; gives how many
+    /// it joined. Writers that were idle so long and write again begin a new segment.
+    ///
+    /// # Errors
+    /// When a segment can not be read or the joined one not be written; nothing is lost then.
+    pub fn compact(&self, many: usize, idle: Duration) -> Result<usize> {
+        self.store.writable("compact the memo of")?;
+        let mut state = lock(&self.state);
+        self.flush_locked(&mut state)?;
+        let joined = compact(&self.store, &self.folder, many, idle)?;
+        if joined > 0 {
+            *state = State::default();
+            self.refresh_locked(&mut state)?;
+        }
+        Ok(joined)
+    }
+
     /// Picks up what other processes wrote.
     ///
     /// # Errors
     /// When a segment can not be read.
     pub fn refresh(&self) -> Result<()> {
-        let mut state = lock(&self.state);
+        self.refresh_locked(&mut lock(&self.state))
+    }
+
+    fn refresh_locked(&self, state: &mut State) -> Result<()> {
         let failed = |source| StoreError::io(READ, &self.folder, source);
         let entries = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -420,16 +453,16 @@ impl State {
 }
 
 /// A row in an index frame.
-struct Entry {
-    short: Short,
-    offset: u64,
-    length: u32,
+pub(crate) struct Entry {
+    pub(crate) short: Short,
+    pub(crate) offset: u64,
+    pub(crate) length: u32,
 }
 
 impl Entry {
     const LENGTH: usize = 28;
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.short);
         out.extend_from_slice(&self.offset.to_le_bytes());
         out.extend_from_slice(&self.length.to_le_bytes());

@@ -129,6 +129,44 @@ fn a_damaged_row_is_added_again() {
 }
 
 #[test]
+fn joined_segments_hold_every_row_once() {
+    let (_folder, store) = new_store();
+    let reader = open(&store);
+    for handle in 0..5 {
+        // Another handle's rows are not looked for, so that some are there twice.
+        let memo = open(&store);
+        fill(&memo, handle * 4..handle * 4 + 8);
+    }
+    reader.refresh().unwrap();
+    let memo = open(&store);
+    fill(&memo, 50..51);
+    assert_eq!(memo.compact(9, Duration::ZERO).unwrap(), 0, "too few to be worth it");
+    assert_eq!(
+        memo.compact(2, Duration::from_secs(600)).unwrap(),
+        0,
+        "written a moment ago"
+    );
+    assert_eq!(memo.compact(2, Duration::ZERO).unwrap(), 6);
+    assert_eq!((files(&store, ".rows").len(), files(&store, ".index").len()), (1, 1));
+    fill(&memo, 60..61);
+    memo.flush().unwrap();
+    for memo in [&memo, &reader, &open(&store)] {
+        let rows: Vec<_> = (0..24).chain([50]).collect();
+        let found = memo
+            .get_many(&rows.iter().map(|at| row(*at)).collect::<Vec<_>>())
+            .unwrap();
+        assert!(
+            rows.iter()
+                .zip(found)
+                .all(|(at, found)| *at == 50 || found == Some(payload(*at)))
+        );
+    }
+    assert_eq!(open(&store).len(), 26);
+    assert_eq!(open(&store).get(&row(50)).unwrap(), Some(payload(50)));
+    assert_eq!(fs::read_dir(store.root().join("staging")).unwrap().count(), 0);
+}
+
+#[test]
 fn child_writes_rows() {
     let Some((store, name)) = given_store() else { return };
     let memo = open(&store);

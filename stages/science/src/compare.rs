@@ -70,6 +70,26 @@ fn items(pairs: &[Pair], metric: Metric, options: &FlipOptions) -> Items {
     items
 }
 
+/// Sums per cluster `[metric, rows]` of a group, and its number of valid rows.
+pub(crate) fn metric_sums(pairs: &[Pair], metric: Metric, options: &FlipOptions) -> (ClusterSums, usize) {
+    let items = items(pairs, metric, options);
+    let n = items.values().map(|item| item.2 as usize).sum();
+    let rows: Vec<ClusterRow<2>> = items
+        .values()
+        .map(|&(cluster, sum, rows)| (cluster, [sum, rows]))
+        .collect();
+    (ClusterSums::from_rows(rows), n)
+}
+
+/// Cluster and mean of the metric of every item.
+pub(crate) fn item_means(pairs: &[Pair], metric: Metric, options: &FlipOptions) -> BTreeMap<u64, (u64, f64)> {
+    let items = items(pairs, metric, options);
+    items
+        .into_iter()
+        .map(|(item, (cluster, sum, rows))| (item, (cluster, sum / rows)))
+        .collect()
+}
+
 /// Compares two groups by one metric: on the items both hold, each item's own mean counting once, or, where they share
 /// none (two axes), each group on its own items.
 ///

@@ -49,6 +49,8 @@ pub(crate) mod purpose {
     pub(crate) const BOOTSTRAP: u64 = 1;
     pub(crate) const SIGN_FLIP: u64 = 2;
     pub(crate) const HALF: u64 = 3;
+    pub(crate) const FOLD: u64 = 4;
+    pub(crate) const BASIS: u64 = 5;
 }
 
 #[cfg(test)]

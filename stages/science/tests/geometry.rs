@@ -1,0 +1,254 @@
+//! Flow and landscape: what must vanish, what must not change, and that caps are nested (SCIENCE.md B3, B4).
+
+#![allow(clippy::unwrap_used)]
+
+use fracture_science::{
+    Boundary, FlipOptions, FlowItem, Metric, Pair, SurfaceCell, auc, caps, displacement, embed_mean, entry, identity,
+    principal_components, surface,
+};
+
+fn uniform(parts: &[&str], i: usize) -> f64 {
+    let i = i.to_string();
+    let parts: Vec<&str> = parts.iter().copied().chain([i.as_str()]).collect();
+    identity(&parts) as f64 / u64::MAX as f64
+}
+
+fn close(found: f64, expected: f64, tolerance: f64) {
+    assert!(
+        (found - expected).abs() <= tolerance,
+        "found {found}, expected {expected}"
+    );
+}
+
+/// Points on the sphere in `d` dimensions; `shift` pushes them along the first axis.
+fn cloud(name: &str, n: usize, d: usize, shift: impl Fn(usize) -> f64) -> Vec<Vec<f64>> {
+    let point = |i: usize| {
+        let mut x: Vec<f64> = (0..d).map(|j| uniform(&[name, &j.to_string()], i) - 0.5).collect();
+        x[0] += shift(i);
+        embed_mean([x.as_slice()]).unwrap()
+    };
+    (0..n).map(point).collect()
+}
+
+fn flow<'a>(
+    first: &'a [Vec<f64>],
+    second: &'a [Vec<f64>],
+    labels: impl Fn(usize) -> [Option<bool>; 2],
+) -> Vec<FlowItem<'a>> {
+    let item = |(i, (a, b)): (usize, (&'a Vec<f64>, &'a Vec<f64>))| FlowItem {
+        item: i as u64,
+        cluster: i as u64,
+        first: a,
+        second: b,
+        labels: labels(i),
+    };
+    first.iter().zip(second).enumerate().map(item).collect()
+}
+
+#[test]
+fn identical_regimes_do_not_move() {
+    let x = cloud("x", 80, 6, |_| 0.0);
+    let items = flow(&x, &x, |i| [Some(i % 2 == 0); 2]);
+    let d = displacement(&items, 0.95, 500, 0).unwrap();
+    assert_eq!(
+        (d.med_drift.value, d.resultant, d.p_drift),
+        (Some(0.0), Some(0.0), Some(1.0))
+    );
+    let e = entry(&items, Boundary::Logistic, 5, 0).unwrap();
+    assert_eq!(
+        (e.entry, e.exit, e.net_entry, e.depth),
+        (Some(0.0), Some(0.0), Some(0.0), Some(0.0))
+    );
+}
+
+#[test]
+fn rotation_and_order_change_nothing_a_common_direction_is_seen() {
+    let (a, b) = (cloud("a", 90, 4, |_| 0.0), cloud("b", 90, 4, |_| 3.0));
+    let d = displacement(&flow(&a, &b, |_| [None; 2]), 0.95, 999, 0).unwrap();
+    assert!(d.resultant.unwrap() > 0.6 && d.first_direction_share.unwrap() > 0.55);
+    assert_eq!(d.p_drift, Some(1.0 / 1000.0));
+    close(
+        d.med_cosine_drift.unwrap(),
+        d.med_drift.value.unwrap().powi(2) / 2.0,
+        1e-9,
+    );
+    let turn = |x: &Vec<f64>| vec![0.6 * x[0] - 0.8 * x[1], 0.8 * x[0] + 0.6 * x[1], -x[3], x[2]];
+    let (ra, rb): (Vec<_>, Vec<_>) = (a.iter().map(turn).collect(), b.iter().map(turn).collect());
+    let r = displacement(&flow(&ra, &rb, |_| [None; 2]), 0.95, 999, 0).unwrap();
+    close(r.med_drift.value.unwrap(), d.med_drift.value.unwrap(), 1e-12);
+    close(r.resultant.unwrap(), d.resultant.unwrap(), 1e-12);
+    close(r.first_direction_share.unwrap(), d.first_direction_share.unwrap(), 1e-9);
+    let mut reversed = flow(&a, &b, |_| [None; 2]);
+    reversed.reverse();
+    assert_eq!(displacement(&reversed, 0.95, 999, 0).unwrap(), d);
+    let none = displacement(&flow(&a, &cloud("c", 90, 4, |_| 0.0), |_| [None; 2]), 0.95, 999, 0).unwrap();
+    assert!(
+        none.p_drift.unwrap() > 0.01,
+        "no common direction, p {:?}",
+        none.p_drift
+    );
+}
+
+#[test]
+fn entry_is_found_with_every_boundary_and_refused_without_signal() {
+    let flips = |i: usize| i % 4 == 0;
+    let (a, b) = (
+        cloud("a", 200, 5, |_| -1.0),
+        cloud("b", 200, 5, |i| if flips(i) { 1.0 } else { -1.0 }),
+    );
+    let items = flow(&a, &b, |i| [Some(false), Some(flips(i))]);
+    for boundary in [Boundary::Logistic, Boundary::Centroid, Boundary::Knn] {
+        let e = entry(&items, boundary, 5, 0).unwrap();
+        assert_eq!(
+            (e.entry, e.exit, e.unsafe_completions),
+            (Some(0.25), Some(0.0), 50),
+            "{boundary:?}"
+        );
+        assert!(e.headline && e.boundary_auc.unwrap() > 0.99 && e.depth.is_some());
+    }
+    let noise = flow(&a, &b, |i| {
+        [Some(uniform(&["l"], i) < 0.5), Some(uniform(&["m"], i) < 0.5)]
+    });
+    let e = entry(&noise, Boundary::Logistic, 5, 0).unwrap();
+    assert!(!e.headline, "AUC {:?}", e.boundary_auc);
+    let one_class = flow(&a, &b, |_| [Some(false); 2]);
+    let e = entry(&one_class, Boundary::Logistic, 5, 0).unwrap();
+    assert_eq!((e.n, e.entry, e.boundary_auc, e.headline), (0, None, None, false));
+    assert_eq!(
+        auc(&[(0.1, false), (0.4, true), (0.4, false), (0.9, true)]),
+        Some(0.875)
+    );
+}
+
+#[test]
+fn components_of_known_variances() {
+    let points: Vec<Vec<f64>> = (0..400)
+        .map(|i| {
+            (0..3)
+                .map(|j| (uniform(&["p", &j.to_string()], i) - 0.5) * [1.0, 4.0, 2.0][j])
+                .collect()
+        })
+        .collect();
+    let rows: Vec<&[f64]> = points.iter().map(Vec::as_slice).collect();
+    let p = principal_components(&rows, 2);
+    assert!(
+        p.directions[0][1] > 0.98 && p.directions[1][2] > 0.98,
+        "{:?}",
+        p.directions
+    );
+    close(p.shares[0], 16.0 / 21.0, 0.03);
+    let projected: Vec<f64> = rows.iter().map(|r| p.project(r)[0]).collect();
+    close(projected.iter().sum::<f64>(), 0.0, 1e-9);
+    assert_eq!(principal_components(&rows, 2), p);
+    assert!(
+        principal_components(&[&[1.0, 2.0][..], &[1.0, 2.0][..]], 2)
+            .directions
+            .is_empty()
+    );
+}
+
+/// Scores of a landscape in which the share of flips at (T, p) is `rate`.
+fn scores(n: usize, grid: &[(f64, f64)], rate: impl Fn(f64, f64) -> f64) -> Vec<Vec<[f64; 2]>> {
+    let cell = |&(t, p): &(f64, f64)| {
+        (0..n)
+            .map(|i| [0.1, if uniform(&["cell"], i) < rate(t, p) { 0.9 } else { 0.1 }])
+            .collect()
+    };
+    grid.iter().map(cell).collect()
+}
+
+fn cells<'a>(grid: &[(f64, f64)], scores: &'a [Vec<[f64; 2]>]) -> Vec<SurfaceCell<'a>> {
+    let pair = |(i, s): (usize, &'a [f64; 2])| Pair {
+        item: i as u64,
+        cluster: i as u64,
+        first: &s[..1],
+        second: &s[1..],
+    };
+    let cell = |(&(temperature, top_p), s): (&(f64, f64), &'a Vec<[f64; 2]>)| SurfaceCell {
+        temperature,
+        top_p,
+        pairs: s.iter().enumerate().map(pair).collect(),
+    };
+    grid.iter().zip(scores).map(cell).collect()
+}
+
+fn grid() -> Vec<(f64, f64)> {
+    let mut grid = vec![(0.0, 1.0)];
+    for t in [0.4, 0.8, 1.2] {
+        grid.extend([0.5, 0.9, 1.0].map(|p| (t, p)));
+    }
+    grid
+}
+
+fn options() -> FlipOptions {
+    FlipOptions {
+        bootstrap: 1000,
+        ..FlipOptions::default()
+    }
+}
+
+#[test]
+fn gradient_and_ridge() {
+    let (grid, n) = (grid(), 400);
+    let peak = scores(n, &grid, |t, _| if t == 0.8 { 0.5 } else { 0.1 });
+    let s = surface(&cells(&grid, &peak), Metric::Fracture, &options()).unwrap();
+    for cell in &s {
+        assert_eq!(cell.ridge, cell.temperature == 0.8, "{cell:?}");
+    }
+    let ramp = scores(n, &grid, |t, p| 0.25 * t + 0.2 * p);
+    let s = surface(&cells(&grid, &ramp), Metric::Fracture, &options()).unwrap();
+    let middle = s.iter().find(|c| c.temperature == 0.8 && c.top_p == 0.9).unwrap();
+    close(middle.gradient_temperature.unwrap(), 0.25, 0.06);
+    close(middle.gradient_top_p.unwrap(), 0.2, 0.08);
+    assert!(middle.gradient_temperature_se.unwrap() > 0.0 && s.iter().all(|c| !c.ridge));
+    assert_eq!(s[0].gradient_top_p, None);
+    assert!(
+        surface(
+            &cells(&[(0.0, 1.0), (0.0, 0.5)], &peak[..2]),
+            Metric::Fracture,
+            &options()
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn caps_are_nested_and_all_or_nothing_on_a_constant_surface() {
+    let (grid, n) = (grid(), 600);
+    let flat = scores(n, &grid, |_, _| 0.2);
+    let flat = cells(&grid, &flat);
+    let none = caps(&flat, 0.1, Metric::Fracture, &options()).unwrap();
+    assert!(none.staircase.is_empty() && none.chosen.is_none());
+    let all = caps(&flat, 0.35, Metric::Fracture, &options()).unwrap();
+    assert_eq!(all.staircase.len(), 1);
+    assert_eq!(
+        (
+            all.staircase[0].temperature,
+            all.staircase[0].top_p,
+            all.staircase[0].cells
+        ),
+        (1.2, 1.0, 10)
+    );
+    assert_eq!(all.staircase[0].before, all.staircase[0].after);
+    let slope = scores(n, &grid, |t, p| 0.3 * t * p);
+    let slope = cells(&grid, &slope);
+    let mut allowed = Vec::new();
+    for budget in [0.05, 0.15, 0.25, 0.35, 0.5] {
+        let c = caps(&slope, budget, Metric::Fracture, &options()).unwrap();
+        assert!(
+            c.staircase
+                .is_sorted_by(|a, b| a.temperature < b.temperature && a.top_p > b.top_p)
+        );
+        let inside = |t: f64, p: f64| c.staircase.iter().any(|s| t <= s.temperature && p <= s.top_p);
+        let now: Vec<(f64, f64)> = grid.iter().copied().filter(|&(t, p)| inside(t, p)).collect();
+        assert!(
+            allowed.iter().all(|cell| now.contains(cell)),
+            "a larger budget allows no less"
+        );
+        if let Some(chosen) = c.chosen {
+            assert!(c.staircase[chosen].after.value.unwrap() <= c.staircase[chosen].before.value.unwrap());
+        }
+        allowed = now;
+    }
+    assert_eq!(allowed.len(), grid.len());
+}

@@ -13,6 +13,7 @@ mod frame;
 mod log;
 pub mod memo;
 mod memo_compact;
+mod memo_segment;
 pub mod record;
 mod record_index;
 mod spool;

@@ -12,7 +12,8 @@ use std::time::Duration;
 use crate::error::{READ, Result, StoreError};
 use crate::frame;
 use crate::log::{Log, read_tail, unique_name};
-use crate::memo::{BUFFER_BYTES, Entry, INDEX, ROWS, SEGMENT_BYTES, Short};
+use crate::memo::{BUFFER_BYTES, SEGMENT_BYTES};
+use crate::memo_segment::{Entry, INDEX, ROWS, Short};
 use crate::store::Store;
 
 /// Joins the segments in `folder` that are small and were not written for `idle`, if there are at least `many`.

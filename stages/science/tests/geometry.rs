@@ -63,7 +63,7 @@ fn identical_regimes_do_not_move() {
 
 #[test]
 fn rotation_and_order_change_nothing_a_common_direction_is_seen() {
-    let (a, b) = (cloud("a", 90, 4, |_| 0.0), cloud("b", 90, 4, |_| 3.0));
+    let (a, b) = (cloud("a", 91, 4, |_| 0.0), cloud("b", 91, 4, |_| 3.0));
     let d = displacement(&flow(&a, &b, |_| [None; 2]), 0.95, 999, 0).unwrap();
     assert!(d.resultant.unwrap() > 0.6 && d.first_direction_share.unwrap() > 0.55);
     assert_eq!(d.p_drift, Some(1.0 / 1000.0));
@@ -81,7 +81,7 @@ fn rotation_and_order_change_nothing_a_common_direction_is_seen() {
     let mut reversed = flow(&a, &b, |_| [None; 2]);
     reversed.reverse();
     assert_eq!(displacement(&reversed, 0.95, 999, 0).unwrap(), d);
-    let none = displacement(&flow(&a, &cloud("c", 90, 4, |_| 0.0), |_| [None; 2]), 0.95, 999, 0).unwrap();
+    let none = displacement(&flow(&a, &cloud("c", 91, 4, |_| 0.0), |_| [None; 2]), 0.95, 999, 0).unwrap();
     assert!(
         none.p_drift.unwrap() > 0.01,
         "no common direction, p {:?}",

@@ -20,7 +20,7 @@ use crate::tokenize::{Text, TextEncoder, Window};
 
 /// Models up to this size get a session per thread, bytes with external data.
 const SMALL_MODEL: u64 = 128 << 20;
-/// Texts inside at once: enough to fill buckets, and few enough to hold.
+/// Texts inside at once: enough to fill buckets and to sort well, few enough to hold.
 const CAPACITY: usize = 2048;
 /// Batches per thread in one step, so that steps stay short.
 const BATCHES: usize = 4;

@@ -5,9 +5,9 @@
 //! and a batch that is not full is filled with dummy rows.
 
 /// Tokens of one batch at most, where a bucket can hold more than [`LEAST_ROWS`].
-const TOKENS: usize = 1024;
-const MOST_ROWS: usize = 16;
-const LEAST_ROWS: usize = 4;
+const TOKENS: usize = 512;
+const MOST_ROWS: usize = 8;
+const LEAST_ROWS: usize = 2;
 
 /// The dimensions that a graph fixes, and what it needs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

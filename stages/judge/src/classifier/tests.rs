@@ -99,11 +99,11 @@ fn a_rows_bits_do_not_depend_on_its_batch() {
         return;
     };
     let texts: Vec<Line> = lines(&path.join("../texts.jsonl"));
-    let inputs: Vec<Text> = texts.iter().take(400).map(|line| one(&line.text)).collect();
+    let inputs: Vec<Text> = texts.iter().take(160).map(|line| one(&line.text)).collect();
     let bits =
         |rows: Vec<Result<RawRow, String>>| rows.into_iter().map(|row| row.unwrap().encode()).collect::<Vec<_>>();
     let mut classifier = load(&path, &threads(2)).unwrap();
-    let together = bits(judge(&mut classifier, &inputs, 400));
+    let together = bits(judge(&mut classifier, &inputs, 160));
     let alone = bits(judge(&mut classifier, &inputs, 1));
     assert!(together == alone, "one at a time");
     for text in (0..inputs.len()).step_by(23) {

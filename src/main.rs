@@ -1,2 +1,5 @@
 //! The command line of fracture.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    fracture::cli::main()
+}

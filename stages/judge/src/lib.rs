@@ -13,6 +13,7 @@ pub mod runtime;
 pub mod score;
 mod session;
 pub mod shape;
+pub mod stage;
 #[cfg(test)]
 mod testing;
 pub mod tokenize;

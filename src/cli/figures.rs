@@ -1,0 +1,69 @@
+//! Figures on the disk: a figure is a task that yields files; they are copied to `to:` when absent or different.
+
+use std::fs;
+
+use fracture_language::Pipeline;
+use fracture_stage::{Error, ErrorKind};
+
+use super::SpecArgs;
+use super::failure::{Exit, Failure};
+use super::progress;
+use super::project::Project;
+use crate::engine::event::{Event, Sink};
+use crate::engine::lock::replace;
+use crate::engine::plan::Plan;
+use crate::engine::views::Content;
+use crate::engine::{Workspace, store_error};
+use crate::figures::targets;
+
+/// Copies every figure whose result is there to its paths. Gives the names of the figures that were drawn.
+///
+/// # Errors
+/// When a path can not be written or leads outside the project.
+pub fn write_all(
+    pipeline: &Pipeline,
+    workspace: &Workspace,
+    plan: &Plan,
+    sink: &dyn Sink,
+) -> Result<Vec<String>, Error> {
+    let mut drawn = Vec::new();
+    for task in &pipeline.tasks {
+        if !pipeline.stages[task.stage].figure {
+            continue;
+        }
+        let Some(result) = &plan.tasks[task.id.0 as usize].result else { continue };
+        drawn.push(task.name.clone());
+        for (output, path) in targets(&task.with) {
+            let Some(spec) = result.output(Some(&output)) else { continue };
+            let Content::Other(fracture_cache::Artifact::Blob(digest, size)) = &spec.content else { continue };
+            let bytes = workspace.store.read_blob(digest, *size).map_err(store_error)?;
+            let full = pipeline.root.join(&path);
+            let changed = fs::read(&full).map_or(true, |old| old != bytes);
+            if changed {
+                replace(&full, &bytes).map_err(|error| {
+                    Error::new(ErrorKind::Store, format!("can not write the figure `{path}`"))
+                        .cause(error)
+                        .hint("the figure is in the store; free some space or change `to:`, then run again")
+                })?;
+            }
+            sink.event(&Event::Figure { path, changed });
+        }
+    }
+    Ok(drawn)
+}
+
+/// Draws the figures again from what is in the store, computing nothing.
+pub fn redraw(args: &SpecArgs, json: bool) -> Result<Exit, Failure> {
+    let (project, workspace, plan) = Project::planned(args)?;
+    let sink = progress::reader(&project.pipeline, json);
+    let drawn = write_all(&project.pipeline, &workspace, &plan, sink.as_ref())?;
+    let missing = project.pipeline.tasks.iter().filter(|task| project.pipeline.stages[task.stage].figure);
+    let missing: Vec<&str> =
+        missing.filter(|task| !drawn.contains(&task.name)).map(|task| task.name.as_str()).collect();
+    if missing.is_empty() {
+        return Ok(Exit::Done);
+    }
+    Err(Error::task(format!("the results of {} are not in the store", missing.join(", ")))
+        .hint("`fracture figures` computes nothing; `fracture run` does")
+        .into())
+}

@@ -1,0 +1,232 @@
+//! The command line: it parses, calls the library, prints, and decides the exit code. Nothing else prints.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod failure;
+mod figures;
+mod inspect;
+mod plan;
+mod progress;
+mod project;
+mod run;
+mod tables;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use failure::Exit;
+use failure::Failure;
+
+/// Declarative, content-addressed pipelines for alignment-faking evaluations.
+///
+/// A pipeline is a YAML file. `fracture run` computes what is missing, and nothing else.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Print JSON instead of text, errors included.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Log what the program does (also: the variable FRACTURE_LOG).
+    #[arg(long, global = true, hide = true)]
+    verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run what is missing, draw the figures, write the lock file.
+    Run(RunArgs),
+    /// Say what would run and why.
+    Plan(PlanArgs),
+    /// Say what a task's key is made of, and what changed since the lock file.
+    Why(WhyArgs),
+    /// Print the DAG.
+    Graph(GraphArgs),
+    /// Print a stage's table.
+    Show(ShowArgs),
+    /// Write a stage's table to a file.
+    Export(ExportArgs),
+    /// Draw the figures again, computing nothing.
+    Figures(SpecArgs),
+    /// Print the resolved pipeline.
+    Config(SpecArgs),
+    /// Print the JSON Schema of pipelines, for editors.
+    Schema,
+    /// Check what fracture needs from this machine.
+    Doctor(DoctorArgs),
+}
+
+/// Which pipeline, and how it is varied.
+#[derive(Debug, Clone, Args)]
+struct SpecArgs {
+    /// The pipeline's YAML file.
+    spec: PathBuf,
+    /// Apply a profile of the pipeline; several from left to right.
+    #[arg(long, value_name = "NAME")]
+    profile: Vec<String>,
+    /// Set a value of the pipeline, e.g. `vars.harm=9`; the value is YAML.
+    #[arg(long, value_name = "PATH=YAML")]
+    set: Vec<String>,
+    /// The store's folder (default: `.fracture` in the project's root).
+    #[arg(long, value_name = "DIR", env = "FRACTURE_STORE")]
+    store: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// Run only these tasks: `STAGE`, `TASK`, globs, `+STAGE` with what it needs, `STAGE+` with what needs it.
+    #[arg(long, value_name = "SELECTOR")]
+    only: Vec<String>,
+    /// Stages that run side by side (default: one a core).
+    #[arg(long, short, value_name = "N")]
+    jobs: Option<usize>,
+    /// When a task fails, go on with what does not depend on it.
+    #[arg(long)]
+    keep_going: bool,
+    /// Fail unless recipes and results are those of the lock file.
+    #[arg(long)]
+    locked: bool,
+    /// Fetch nothing (ONNX Runtime, models).
+    #[arg(long)]
+    offline: bool,
+    /// Print events as they happen, one JSON object a line, on stderr.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    events: Option<EventFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum EventFormat {
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct PlanArgs {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// Exit with 3 if anything would run.
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Args)]
+struct WhyArgs {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// The task, e.g. `answers[model=pico-faker,decoder=greedy]`, or a stage.
+    task: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum GraphFormat {
+    /// For Markdown.
+    Mermaid,
+    /// For Graphviz.
+    Dot,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct GraphArgs {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// How to print it.
+    #[arg(long, value_enum, default_value = "mermaid")]
+    format: GraphFormat,
+    /// Every task instead of every stage.
+    #[arg(long)]
+    tasks: bool,
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// The stage, or `STAGE.OUTPUT` for a side output.
+    stage: String,
+    /// Only these columns, in this order.
+    #[arg(long, value_delimiter = ',', value_name = "COLUMN")]
+    columns: Option<Vec<String>>,
+    /// At most so many rows (default: 40, all with --json).
+    #[arg(long, value_name = "N")]
+    rows: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+struct ExportArgs {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// The stage, or `STAGE.OUTPUT` for a side output.
+    stage: String,
+    /// The file: .parquet, .csv, .jsonl or .arrow.
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+    /// Only these columns, in this order.
+    #[arg(long, value_delimiter = ',', value_name = "COLUMN")]
+    columns: Option<Vec<String>>,
+}
+
+#[derive(Debug, Args)]
+struct DoctorArgs {
+    /// Fetch nothing.
+    #[arg(long)]
+    offline: bool,
+}
+
+/// Parses the command line, does what it says, and gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; clap knows where each is printed.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    log(cli.verbose);
+    let json = cli.json;
+    let result = match cli.command {
+        Command::Run(args) => run::run(&args, json),
+        Command::Plan(args) => plan::plan(&args, json),
+        Command::Why(args) => plan::why(&args, json),
+        Command::Graph(args) => inspect::graph(&args),
+        Command::Show(args) => tables::show(&args, json),
+        Command::Export(args) => tables::export(&args, json),
+        Command::Figures(args) => figures::redraw(&args, json),
+        Command::Config(args) => inspect::config(&args, json),
+        Command::Schema => inspect::schema(),
+        Command::Doctor(args) => inspect::doctor(&args, json),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(json).into(),
+    }
+}
+
+fn log(verbose: bool) {
+    use tracing_subscriber::EnvFilter;
+    // ONNX Runtime is talkative below warnings.
+    let default = if verbose { "fracture=debug,ort=warn" } else { "warn,ort=warn" };
+    let filter = EnvFilter::try_from_env("FRACTURE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// Prints to stdout; a reader that went away is no error.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write as _;
+    let mut out = anstream::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(fracture_stage::Error::new(fracture_stage::ErrorKind::Environment, "can not write to stdout")
+                .cause(error)
+                .into())
+        }
+        _ => Ok(()),
+    }
+}

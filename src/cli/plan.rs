@@ -1,0 +1,128 @@
+//! `plan` and `why`.
+
+use serde_json::{Value, json};
+
+use super::failure::{Exit, Failure, printable};
+use super::project::Project;
+use super::{PlanArgs, WhyArgs, print};
+use crate::engine::keys::Change;
+use crate::engine::lock::Lock;
+use crate::engine::plan::State;
+
+/// Says what would run and why.
+pub fn plan(args: &PlanArgs, as_json: bool) -> Result<Exit, Failure> {
+    let (project, workspace, plan) = Project::planned(&args.spec)?;
+    let lock = Lock::read(&project.lock_path())?;
+    let pipeline = &project.pipeline;
+    let mut listed = Vec::new();
+    let mut text = String::new();
+    let mut counts = [0_usize; 3];
+    for (task, planned) in pipeline.tasks.iter().zip(&plan.tasks) {
+        let because = plan.because(task, pipeline, &workspace, &lock);
+        counts[planned.state as usize] += 1;
+        if as_json {
+            let key = planned.result.as_ref().map(|result| result.action);
+            let key = key.or(planned.action.as_ref().map(|(action, _)| *action));
+            listed.push(json!({
+                "task": task.name, "stage": pipeline.stages[task.stage].name, "action": planned.state.name(),
+                "key": key, "because": because,
+            }));
+        } else if planned.state != State::Cached {
+            text.push_str(&format!("{:8} {}\n", planned.state.name(), printable(&task.name)));
+            because.iter().for_each(|change| text.push_str(&format!("         {}\n", change_text(change))));
+        }
+    }
+    if as_json {
+        text = format!("{}\n", serde_json::to_string_pretty(&Value::Array(listed)).unwrap_or_default());
+    } else {
+        let [cached, run, pending] = counts;
+        text.push_str(&format!(
+            "{} tasks: {run} to run, {pending} pending on those, {cached} cached\n",
+            pipeline.tasks.len()
+        ));
+    }
+    print(&text)?;
+    let anything = counts[State::Run as usize] + counts[State::Pending as usize] > 0;
+    Ok(if args.check && anything { Exit::Different } else { Exit::Done })
+}
+
+/// Says what a task's key is made of, and what changed since the lock file.
+pub fn why(args: &WhyArgs, as_json: bool) -> Result<Exit, Failure> {
+    let (project, workspace, plan) = Project::planned(&args.spec)?;
+    let lock = Lock::read(&project.lock_path())?;
+    let pipeline = &project.pipeline;
+    let tasks = project.select(std::slice::from_ref(&args.task))?;
+    let mut listed = Vec::new();
+    let mut text = String::new();
+    for id in tasks {
+        let task = &pipeline.tasks[id.0 as usize];
+        let planned = &plan.tasks[id.0 as usize];
+        let because = plan.because(task, pipeline, &workspace, &lock);
+        let record = planned.result.as_ref().map(|result| workspace.records.by_action(&result.action));
+        let record = record.transpose().map_err(crate::engine::store_error)?.flatten();
+        let parts = match (&record, &planned.action) {
+            (Some(record), _) => crate::engine::plan::recorded_parts(&record.parts),
+            (None, Some((_, parts))) => parts.clone(),
+            (None, None) => planned.recipe_parts.clone(),
+        };
+        let key = planned.result.as_ref().map(|result| result.action);
+        let key = key.or(planned.action.as_ref().map(|(action, _)| *action));
+        if as_json {
+            listed.push(json!({
+                "task": task.name, "action": planned.state.name(), "recipe": planned.recipe, "key": key,
+                "because": because, "parts": parts,
+            }));
+            continue;
+        }
+        text.push_str(&format!("{}: {}\n", printable(&task.name), planned.state.name()));
+        if let Some(key) = key {
+            text.push_str(&format!("  key    {}\n", key.short()));
+        }
+        text.push_str(&format!("  recipe {}\n", planned.recipe.short()));
+        if planned.state != State::Cached {
+            text.push_str("  because\n");
+            because.iter().for_each(|change| text.push_str(&format!("    {}\n", change_text(change))));
+        }
+        text.push_str("  the key is made of\n");
+        for part in &parts {
+            let (name, value) = (&part.name, short(&part.value));
+            text.push_str(&format!("    {} {}: {}\n", part.role.name(), printable(name), printable(&value)));
+        }
+    }
+    if as_json {
+        text = format!("{}\n", serde_json::to_string_pretty(&Value::Array(listed)).unwrap_or_default());
+    }
+    print(&text)?;
+    Ok(Exit::Done)
+}
+
+/// A change as people read it: `parameter temperature: 0.6 → 0.8`.
+pub fn change_text(change: &Change) -> String {
+    let part = printable(&change.part);
+    match (&change.was, &change.now) {
+        (Some(was), Some(now)) => format!("{part}: {} → {}", short(was), short(now)),
+        (None, Some(now)) => format!("{part}: {}", short(now)),
+        (Some(was), None) => format!("{part}: {} → gone", short(was)),
+        (None, None) => part,
+    }
+}
+
+/// A value for people: digests by their first digits.
+fn short(value: &Value) -> String {
+    match value {
+        Value::String(text) if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            format!("{}…", &text[..12])
+        }
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let shown: Vec<String> = items.iter().take(6).map(short).collect();
+            let rest = if items.len() > 6 { format!(", … {} in all", items.len()) } else { String::new() };
+            format!("[{}{rest}]", shown.join(", "))
+        }
+        Value::Object(map) => {
+            let shown: Vec<String> = map.iter().map(|(name, value)| format!("{name}: {}", short(value))).collect();
+            format!("{{{}}}", shown.join(", "))
+        }
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,264 @@
+//! Readers of the event stream: progress bars on a terminal, plain lines on a pipe, JSON lines for programs.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fracture_language::Pipeline;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::failure::printable;
+use crate::engine::event::{Event, Sink, Summary};
+
+/// How often a plain line tells how far a stage is.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// The reader that suits stderr.
+pub fn reader(pipeline: &Pipeline, json_events: bool) -> Box<dyn Sink> {
+    if json_events {
+        Box::new(JsonLines)
+    } else if std::io::stderr().is_terminal() && std::env::var("TERM").is_ok_and(|term| term != "dumb") {
+        Box::new(Bars::new(pipeline))
+    } else {
+        Box::new(Lines::new(pipeline))
+    }
+}
+
+/// One JSON object a line on stderr.
+struct JsonLines;
+
+impl Sink for JsonLines {
+    fn event(&self, event: &Event) {
+        if let Ok(line) = serde_json::to_string(event) {
+            let _ = writeln!(std::io::stderr().lock(), "{line}");
+        }
+    }
+}
+
+/// What is known of a stage.
+#[derive(Debug, Clone, Default)]
+struct StageState {
+    tasks: u64,
+    done: u64,
+    rows: u64,
+    rows_done: u64,
+    reused: u64,
+    units: u64,
+    unit: &'static str,
+    since: Option<Instant>,
+    told: Option<Instant>,
+}
+
+impl StageState {
+    fn rate(&self) -> Option<f64> {
+        let seconds = self.since?.elapsed().as_secs_f64();
+        (self.units > 0 && seconds > 0.2).then(|| self.units as f64 / seconds)
+    }
+
+    fn rows_text(&self) -> String {
+        let mut text = format!("{} of {} rows", self.rows_done, self.rows);
+        if self.reused > 0 {
+            text.push_str(&format!(", {} reused", self.reused));
+        }
+        if let Some(rate) = self.rate() {
+            text.push_str(&format!(", {rate:.0} {}/s", self.unit));
+        }
+        text
+    }
+
+    fn rows_arrive(&mut self, rows: u64, reused: u64, unit: &'static str) {
+        self.rows += rows;
+        self.rows_done += reused;
+        self.reused += reused;
+        self.unit = unit;
+    }
+
+    fn progress(&mut self, rows: u64, units: u64) {
+        self.since.get_or_insert_with(Instant::now);
+        self.rows_done += rows;
+        self.units += units;
+    }
+}
+
+fn stages(pipeline: &Pipeline) -> BTreeMap<String, StageState> {
+    let stages = pipeline.stages.iter().map(|stage| {
+        (stage.name.clone(), StageState { tasks: stage.tasks.len() as u64, ..StageState::default() })
+    });
+    stages.collect()
+}
+
+/// The end of a run in one line.
+pub fn summary_text(summary: &Summary) -> String {
+    let tasks = &summary.tasks;
+    let rows = &summary.rows;
+    let mut text = format!("{} tasks: {} ran, {} cached", tasks.total, tasks.ran, tasks.cached);
+    for (count, word) in [(tasks.failed, "failed"), (tasks.skipped, "skipped")] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {word}"));
+        }
+    }
+    let mut row_words = Vec::new();
+    for (count, word) in [(rows.generated, "generated"), (rows.judged, "judged"), (rows.reused, "reused")] {
+        if count > 0 {
+            row_words.push(format!("{count} {word}"));
+        }
+    }
+    if !row_words.is_empty() {
+        text.push_str(&format!("; rows: {}", row_words.join(", ")));
+    }
+    text.push_str(&format!("; {:.1} s", summary.seconds));
+    text
+}
+
+/// What is said in any case, bars or not.
+fn said(event: &Event) -> Option<String> {
+    match event {
+        Event::Failed { task, message, causes, hint, .. } => {
+            let _ = task;
+            let mut text = format!("failed: {}", printable(message));
+            for cause in causes.iter().filter(|cause| !cause.is_empty()) {
+                text.push_str(&format!("\n  caused by: {}", printable(cause)));
+            }
+            if let Some(hint) = hint {
+                text.push_str(&format!("\n  hint: {}", printable(hint)));
+            }
+            Some(text)
+        }
+        Event::Note { task: Some(task), message } => Some(format!("{}: {}", printable(task), printable(message))),
+        Event::Note { task: None, message } => Some(printable(message)),
+        Event::Figure { path, changed } => {
+            Some(format!("figure {}{}", printable(path), if *changed { "" } else { " (unchanged)" }))
+        }
+        _ => None,
+    }
+}
+
+/// Plain lines for a pipe.
+struct Lines {
+    stages: Mutex<BTreeMap<String, StageState>>,
+}
+
+impl Lines {
+    fn new(pipeline: &Pipeline) -> Self {
+        Self { stages: Mutex::new(stages(pipeline)) }
+    }
+}
+
+impl Sink for Lines {
+    fn event(&self, event: &Event) {
+        let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = |stage: &str| stages.entry(stage.to_owned()).or_default().clone();
+        let line = match event {
+            Event::Planned { total, cached } => Some(format!("{total} tasks, {cached} cached")),
+            Event::Finished { task, rows, seconds, .. } => {
+                Some(format!("{}: {rows} rows in {seconds:.1} s", printable(task)))
+            }
+            Event::Rows { stage, rows, reused, unit, .. } => {
+                if let Some(state) = stages.get_mut(stage) {
+                    state.rows_arrive(*rows, *reused, unit);
+                }
+                None
+            }
+            Event::Progress { stage, rows, units } => {
+                let mut now = state(stage);
+                now.progress(*rows, *units);
+                let due = now.told.or(now.since).is_some_and(|told| told.elapsed() >= EVERY);
+                if due {
+                    now.told = Some(Instant::now());
+                }
+                let line = due.then(|| format!("{}: {}", printable(stage), now.rows_text()));
+                stages.insert(stage.clone(), now);
+                line
+            }
+            Event::Done { summary } => Some(summary_text(summary)),
+            other => said(other),
+        };
+        if let Some(line) = line {
+            let _ = writeln!(std::io::stderr().lock(), "{line}");
+        }
+    }
+}
+
+/// Bars on a terminal, one a stage.
+struct Bars {
+    bars: MultiProgress,
+    stages: Mutex<BTreeMap<String, (StageState, ProgressBar)>>,
+}
+
+impl Bars {
+    fn new(pipeline: &Pipeline) -> Self {
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        let width = pipeline.stages.iter().map(|stage| stage.name.chars().count()).max().unwrap_or(0).min(24);
+        let template = format!("{{prefix:{width}}} {{bar:24}} {{msg}}");
+        let style = ProgressStyle::with_template(&template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("━╸─");
+        let bar = |(name, state): (String, StageState)| {
+            let bar = ProgressBar::new(state.tasks.max(1)).with_style(style.clone()).with_prefix(printable(&name));
+            (name, (state, bar))
+        };
+        Self { stages: Mutex::new(stages(pipeline).into_iter().map(bar).collect()), bars }
+    }
+
+    fn show(&self, stage: &str, change: impl FnOnce(&mut StageState)) {
+        let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((state, bar)) = stages.get_mut(stage) else { return };
+        if bar.is_hidden() {
+            *bar = self.bars.add(bar.clone());
+        }
+        change(state);
+        let rows_left = state.rows > state.rows_done;
+        let (position, length) = if state.rows > 0 && rows_left {
+            (state.rows_done, state.rows)
+        } else {
+            (state.done, state.tasks)
+        };
+        bar.set_length(length.max(1));
+        bar.set_position(position);
+        let mut message = format!("{} of {} tasks", state.done, state.tasks);
+        if state.rows > 0 {
+            message.push_str(&format!(", {}", state.rows_text()));
+        }
+        if rows_left
+            && let Some(left) = time_left(state)
+        {
+            message.push_str(&format!(", {left} left"));
+        }
+        bar.set_message(message);
+        if state.done == state.tasks {
+            bar.abandon();
+        }
+    }
+}
+
+fn time_left(state: &StageState) -> Option<String> {
+    let seconds = state.since?.elapsed().as_secs_f64();
+    let computed = state.rows_done.saturating_sub(state.reused);
+    if computed == 0 || seconds < 1.0 {
+        return None;
+    }
+    let left = (state.rows - state.rows_done) as f64 * seconds / computed as f64;
+    Some(if left < 90.0 { format!("{left:.0} s") } else { format!("{:.0} min", left / 60.0) })
+}
+
+impl Sink for Bars {
+    fn event(&self, event: &Event) {
+        match event {
+            Event::Rows { stage, rows, reused, unit, .. } => {
+                self.show(stage, |state| state.rows_arrive(*rows, *reused, unit));
+            }
+            Event::Progress { stage, rows, units } => self.show(stage, |state| state.progress(*rows, *units)),
+            Event::Started { stage, .. } => self.show(stage, |_| {}),
+            Event::Cached { stage, .. } | Event::Finished { stage, .. } => self.show(stage, |state| state.done += 1),
+            Event::Done { summary } => {
+                let _ = self.bars.println(summary_text(summary));
+            }
+            other => {
+                if let Some(text) = said(other) {
+                    let _ = self.bars.println(text);
+                }
+            }
+        }
+    }
+}

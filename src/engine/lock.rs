@@ -1,0 +1,249 @@
+//! The lock file beside a pipeline: which task gave which result from which files. Made to be committed.
+//!
+//! One sorted line a task and one a file, tabs between fields. Tasks are looked up by (task, recipe), so that stale or
+//! doubled lines after a union merge are harmless; the next run prunes them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use fracture_cache::Digest;
+use fracture_cache::digest::{Action, Bytes, Recipe, Values};
+use fracture_stage::{Error, ErrorKind};
+
+/// A task's line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TaskLine {
+    /// The task as the pipeline described it.
+    pub recipe: Digest<Recipe>,
+    /// The task with the content of what it read.
+    pub key: Digest<Action>,
+    /// What it gave.
+    pub output: Digest<Values>,
+    /// Rows of its main table.
+    pub rows: u64,
+}
+
+/// A file's line.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileLine {
+    /// Where it is, relative to the project's root, or where it came from.
+    pub source: String,
+    /// What it is to the stage.
+    pub role: String,
+    /// The pinned revision for files of a hub, `-` for local ones.
+    pub commit: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its digest.
+    pub blake3: Digest<Bytes>,
+}
+
+/// A lock file's content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lock {
+    /// The lines of each task, several after a merge.
+    pub tasks: BTreeMap<String, Vec<TaskLine>>,
+    /// The files.
+    pub files: Vec<FileLine>,
+}
+
+const HEADER: &str = "# fracture lock 1: written by `fracture run`, to be committed. Sorted lines; a union merge is sound.";
+
+impl Lock {
+    /// Where the lock file of a pipeline lies: `NAME[.PROFILE].lock` beside it, by the name of its file.
+    pub fn path(pipeline: &Path, profiles: &[String]) -> PathBuf {
+        let mut name = pipeline.file_stem().unwrap_or_default().to_os_string();
+        for profile in profiles {
+            name.push(".");
+            name.push(profile);
+        }
+        name.push(".lock");
+        pipeline.with_file_name(name)
+    }
+
+    /// Reads a lock file; one that is not there is empty.
+    ///
+    /// # Errors
+    /// When it can not be read, or when a line is none of a lock file.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text).map_err(|(line, problem)| {
+                Error::input(format!("line {line} of the lock file `{}` can not be read", path.display()))
+                    .cause(problem)
+                    .hint("delete the line, or delete the file: the next run writes it anew")
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(Error::input(format!("can not read the lock file `{}`", path.display())).cause(error)),
+        }
+    }
+
+    /// The content of a lock file's text.
+    ///
+    /// # Errors
+    /// The number and the problem of the first line that is none of a lock file.
+    pub fn parse(text: &str) -> Result<Self, (usize, String)> {
+        let mut lock = Self::default();
+        for (index, line) in text.lines().enumerate() {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            lock.line(line).map_err(|problem| (index + 1, problem))?;
+        }
+        for lines in lock.tasks.values_mut() {
+            lines.sort_unstable();
+            lines.dedup();
+        }
+        lock.files.sort_unstable();
+        lock.files.dedup();
+        Ok(lock)
+    }
+
+    fn line(&mut self, line: &str) -> Result<(), String> {
+        let fields: Vec<&str> = line.split('\t').collect();
+        match fields.as_slice() {
+            ["task", name, recipe, key, output, rows] => {
+                let line = TaskLine {
+                    recipe: digest(recipe)?,
+                    key: digest(key)?,
+                    output: digest(output)?,
+                    rows: number(rows)?,
+                };
+                self.tasks.entry((*name).to_owned()).or_default().push(line);
+            }
+            ["file", source, role, commit, size, blake3] => self.files.push(FileLine {
+                source: (*source).to_owned(),
+                role: (*role).to_owned(),
+                commit: (*commit).to_owned(),
+                size: number(size)?,
+                blake3: digest(blake3)?,
+            }),
+            _ => return Err("it is neither a `task` line nor a `file` line of six fields".to_owned()),
+        }
+        Ok(())
+    }
+
+    /// The text of the lock file.
+    pub fn text(&self) -> String {
+        let mut text = format!("{HEADER}\n");
+        let mut files = self.files.clone();
+        files.sort_unstable();
+        files.dedup();
+        for file in &files {
+            let FileLine { source, role, commit, size, blake3 } = file;
+            // Writing to a String can not fail.
+            let _ = writeln!(text, "file\t{source}\t{role}\t{commit}\t{size}\t{blake3}");
+        }
+        for (name, lines) in &self.tasks {
+            for TaskLine { recipe, key, output, rows } in lines {
+                let _ = writeln!(text, "task\t{name}\t{recipe}\t{key}\t{output}\t{rows}");
+            }
+        }
+        text
+    }
+
+    /// Writes the lock file when its content changes; readers see the old or the new one, never a part.
+    ///
+    /// # Errors
+    /// When it can not be written.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let text = self.text();
+        if fs::read_to_string(path).is_ok_and(|old| old == text) {
+            return Ok(());
+        }
+        replace(path, text.as_bytes()).map_err(|error| {
+            Error::new(ErrorKind::Store, format!("can not write the lock file `{}`", path.display()))
+                .cause(error)
+                .hint("the results are in the store; free some space or make the folder writable, then run again")
+        })
+    }
+
+    /// The line of a task with that recipe, else any line of the task.
+    pub fn task(&self, name: &str, recipe: &Digest<Recipe>) -> Option<&TaskLine> {
+        let lines = self.tasks.get(name)?;
+        lines.iter().find(|line| line.recipe == *recipe).or_else(|| lines.last())
+    }
+}
+
+/// Writes a file by writing a temporary one beside it and renaming it.
+///
+/// # Errors
+/// As the file system says.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::Builder::new().prefix(".fracture-").tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    // A file that others are to read: the temporary one is for its owner alone.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+    }
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+fn digest<T: ?Sized>(text: &str) -> Result<Digest<T>, String> {
+    text.parse().map_err(|error: fracture_cache::digest::NotADigest| error.to_string())
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a number"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn sample() -> Lock {
+        let line = |n: u8| TaskLine {
+            recipe: Digest::from_bytes([n; 32]),
+            key: Digest::from_bytes([n + 1; 32]),
+            output: Digest::from_bytes([n + 2; 32]),
+            rows: u64::from(n),
+        };
+        let file = FileLine {
+            source: "examples/a b.jsonl".to_owned(),
+            role: "pool safety".to_owned(),
+            commit: "-".to_owned(),
+            size: 7,
+            blake3: Digest::of(b"x"),
+        };
+        let tasks = [("b[x=1]".to_owned(), vec![line(1)]), ("a".to_owned(), vec![line(5), line(9)])];
+        Lock { tasks: tasks.into(), files: vec![file] }
+    }
+
+    #[test]
+    fn a_lock_survives_its_text() {
+        assert_eq!(Lock::parse(&sample().text()).unwrap(), sample());
+    }
+
+    #[test]
+    fn a_union_merge_is_sound() {
+        // Git's union merge keeps the lines of both sides, in any order, some of them twice.
+        let text = sample().text();
+        let mut lines: Vec<&str> = text.lines().chain(text.lines()).collect();
+        lines.reverse();
+        let merged = Lock::parse(&lines.join("\n")).unwrap();
+        assert_eq!(merged, sample());
+        assert_eq!(merged.task("a", &Digest::from_bytes([5; 32])).unwrap().rows, 5);
+        assert_eq!(merged.task("a", &Digest::from_bytes([99; 32])).unwrap().rows, 9);
+    }
+
+    #[test]
+    fn a_foreign_line_is_named() {
+        let (line, problem) = Lock::parse("# x\n<<<<<<< HEAD\n").unwrap_err();
+        assert_eq!(line, 2);
+        assert!(problem.contains("neither"));
+    }
+
+    #[test]
+    fn the_lock_lies_beside_the_pipeline() {
+        let path = Lock::path(Path::new("pipelines/quickstart.yaml"), &["quick".to_owned()]);
+        assert_eq!(path, Path::new("pipelines/quickstart.quick.lock"));
+    }
+}

@@ -1,0 +1,161 @@
+//! The columns that `generate` adds.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, LargeListBuilder, LargeStringArray, PrimitiveBuilder, UInt32Array};
+use arrow::datatypes::{Field, Float32Type, Schema, UInt32Type};
+use arrow::record_batch::RecordBatch;
+use fracture_stage::{Error, Output, Outputs, Product};
+
+use crate::raw::RawRow;
+
+/// The columns, row by row.
+pub struct Table {
+    sample: Vec<u32>,
+    completion: Vec<Option<String>>,
+    reasoning: Vec<Option<String>>,
+    tokens: LargeListBuilder<PrimitiveBuilder<UInt32Type>>,
+    token_logprobs: LargeListBuilder<PrimitiveBuilder<Float32Type>>,
+    logprob: Vec<Option<f64>>,
+    entropy: Vec<Option<f64>>,
+    finish_reason: Vec<Option<&'static str>>,
+    prompt_tokens: Vec<Option<u32>>,
+    completion_tokens: Vec<Option<u32>>,
+    invalid: Vec<Option<String>>,
+}
+
+impl Table {
+    /// Room for so many rows.
+    pub fn new(rows: usize) -> Self {
+        Self {
+            sample: Vec::with_capacity(rows),
+            completion: Vec::with_capacity(rows),
+            reasoning: Vec::with_capacity(rows),
+            tokens: LargeListBuilder::new(PrimitiveBuilder::new()),
+            token_logprobs: LargeListBuilder::new(PrimitiveBuilder::new()),
+            logprob: Vec::with_capacity(rows),
+            entropy: Vec::with_capacity(rows),
+            finish_reason: Vec::with_capacity(rows),
+            prompt_tokens: Vec::with_capacity(rows),
+            completion_tokens: Vec::with_capacity(rows),
+            invalid: Vec::with_capacity(rows),
+        }
+    }
+
+    /// Adds a generated row.
+    pub fn push(&mut self, sample: u32, completion: &str, raw: &RawRow, strip: &[String]) {
+        let (completion, reasoning) = split_reasoning(completion, strip);
+        self.sample.push(sample);
+        // An empty completion is neither safe nor unsafe: it is counted as invalid.
+        self.invalid
+            .push(completion.trim().is_empty().then(|| "empty completion".to_owned()));
+        self.completion.push(Some(completion));
+        self.reasoning.push(reasoning);
+        self.tokens.values().append_slice(&raw.tokens);
+        self.tokens.append(true);
+        self.token_logprobs.values().append_slice(&raw.logprobs);
+        self.token_logprobs.append(true);
+        self.logprob
+            .push(Some(raw.logprobs.iter().map(|logprob| f64::from(*logprob)).sum()));
+        self.entropy.push(Some(f64::from(raw.entropy)));
+        self.finish_reason.push(Some(raw.reason.name()));
+        self.prompt_tokens.push(Some(raw.prompt_tokens));
+        self.completion_tokens.push(Some(raw.tokens.len() as u32));
+    }
+
+    /// Adds a row that failed; the next run tries it again.
+    pub fn push_failed(&mut self, sample: u32, reason: &str) {
+        self.sample.push(sample);
+        self.invalid.push(Some(format!("failed: {reason}")));
+        self.completion.push(None);
+        self.reasoning.push(None);
+        self.tokens.append(false);
+        self.token_logprobs.append(false);
+        self.logprob.push(None);
+        self.entropy.push(None);
+        self.finish_reason.push(None);
+        self.prompt_tokens.push(None);
+        self.completion_tokens.push(None);
+    }
+
+    /// The finished table.
+    ///
+    /// # Errors
+    /// A defect: the columns do not make a table.
+    pub fn product(mut self, parent: Option<Vec<u32>>, logprobs: bool) -> Result<Product, Error> {
+        let mut columns: Vec<(&str, ArrayRef)> = vec![
+            ("sample", Arc::new(UInt32Array::from(self.sample))),
+            ("completion", Arc::new(LargeStringArray::from(self.completion))),
+            ("reasoning", Arc::new(LargeStringArray::from(self.reasoning))),
+            ("tokens", Arc::new(self.tokens.finish())),
+            ("logprob", Arc::new(Float64Array::from(self.logprob))),
+            ("entropy", Arc::new(Float64Array::from(self.entropy))),
+            ("finish_reason", Arc::new(LargeStringArray::from(self.finish_reason))),
+            ("prompt_tokens", Arc::new(UInt32Array::from(self.prompt_tokens))),
+            ("completion_tokens", Arc::new(UInt32Array::from(self.completion_tokens))),
+            ("invalid", Arc::new(LargeStringArray::from(self.invalid))),
+        ];
+        if logprobs {
+            columns.push(("token_logprobs", Arc::new(self.token_logprobs.finish())));
+        }
+        let fields: Vec<Field> = columns
+            .iter()
+            .map(|(name, array)| Field::new(*name, array.data_type().clone(), true))
+            .collect();
+        let arrays = columns.into_iter().map(|(_, array)| array).collect();
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+            .map_err(|error| Error::internal("the completions do not make a table").cause(error))?;
+        Ok(Product {
+            outputs: Outputs::only(Output::Table { batch, parent }),
+            notes: Vec::new(),
+        })
+    }
+}
+
+/// Moves the text inside `<TAG>…</TAG>` to the reasoning. A tag that is never closed (the completion was cut) takes the
+/// rest: what is inside is no answer.
+fn split_reasoning(completion: &str, tags: &[String]) -> (String, Option<String>) {
+    let mut answer = completion.to_owned();
+    let mut reasoning = Vec::new();
+    for tag in tags {
+        let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
+        while let Some(start) = answer.find(&open) {
+            let inside = start + open.len();
+            let (end, after) = match answer[inside..].find(&close) {
+                Some(length) => (inside + length, inside + length + close.len()),
+                None => (answer.len(), answer.len()),
+            };
+            reasoning.push(answer[inside..end].trim().to_owned());
+            answer.replace_range(start..after, "");
+        }
+        // Some templates open the tag in the prompt, so that only its end is in the completion.
+        if let Some(end) = answer.find(&close) {
+            reasoning.insert(0, answer[..end].trim().to_owned());
+            answer.replace_range(..end + close.len(), "");
+        }
+    }
+    if reasoning.is_empty() {
+        return (answer, None);
+    }
+    (answer.trim_start().to_owned(), Some(reasoning.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_reasoning;
+
+    fn split(text: &str) -> (String, Option<String>) {
+        split_reasoning(text, &["think".to_owned()])
+    }
+
+    #[test]
+    fn reasoning_leaves_the_answer() {
+        assert_eq!(
+            split("<think>a b</think>\n\nYes."),
+            ("Yes.".to_owned(), Some("a b".to_owned()))
+        );
+        assert_eq!(split("a b</think>Yes."), ("Yes.".to_owned(), Some("a b".to_owned())));
+        assert_eq!(split("<think>cut off"), (String::new(), Some("cut off".to_owned())));
+        assert_eq!(split(" Plain."), (" Plain.".to_owned(), None));
+    }
+}

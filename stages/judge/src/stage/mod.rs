@@ -1,0 +1,190 @@
+//! The stage kind `judge`.
+
+mod parameters;
+mod rows;
+mod texts;
+
+use std::sync::OnceLock;
+
+use fracture_cache::ColumnType;
+use fracture_stage::stage::{Need, Port, RowWise, Work};
+use fracture_stage::{
+    Completeness, Context, Declaration, Error, FileUse, Files, Kind, Manifest, Outputs, ParameterError, PortName, Schema,
+    Schemas, Shape, Stage, describe_json, parse_parameters,
+};
+use serde_json::{Value, json};
+
+use crate::config::JudgeConfig;
+use crate::layout::Layout;
+use crate::runtime::{Runtime, RuntimeOptions};
+use crate::score::Scoring;
+use parameters::{JudgeParameters, Verdict};
+use texts::TextSource;
+
+/// The kind's semantic version.
+const VERSION: u32 = 1;
+
+/// The declaration of `judge`.
+pub fn declaration() -> Declaration {
+    Declaration {
+        name: "judge",
+        version: VERSION,
+        summary: "Scores texts with a sequence classifier through ONNX Runtime: the probability that a text is unsafe.",
+        shape: Shape::Map,
+        ports: &[PortName { name: "texts", required: true }],
+        any_ports: false,
+        side: &[],
+        cases: true,
+        parameters: || json!(schemars::schema_for!(JudgeParameters)),
+        build,
+    }
+}
+
+fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<ParameterError>> {
+    let parameters: JudgeParameters = parse_parameters(with)?;
+    let mut errors = Vec::new();
+    if parameters.kind == parameters::JudgeKind::Generative {
+        errors.push(
+            ParameterError::at(&["kind"], "generative judges are not in this version")
+                .hint("use a classifier exported to ONNX"),
+        );
+    }
+    if !parameters.canaries.is_empty() {
+        errors.push(ParameterError::at(&["canaries"], "canaries are not in this version"));
+    }
+    let text = TextSource::parse(&parameters.text).map_err(|message| ParameterError::at(&["text"], message));
+    let text = match text {
+        Ok(text) => Some(text),
+        Err(error) => {
+            errors.push(error);
+            None
+        }
+    };
+    // A judge is a folder, or a model of the pipeline by its name.
+    let model = context.models.get(&parameters.model);
+    let source = model.map_or_else(|| parameters.model.clone(), |model| model.source.clone());
+    if source.contains("://") {
+        errors.push(
+            ParameterError::at(&["model"], format!("a judge from `{source}` is not in this version"))
+                .hint("name the folder of an exported classifier"),
+        );
+    }
+    let name = model.map_or_else(|| last_part(&source), |model| model.name.clone());
+    match text {
+        Some(text) if errors.is_empty() => {
+            Ok(Box::new(JudgeStage { parameters, source, name, text, known: OnceLock::new() }))
+        }
+        _ => Err(errors),
+    }
+}
+
+fn last_part(path: &str) -> String {
+    path.trim_end_matches('/').rsplit('/').next().unwrap_or(path).to_owned()
+}
+
+/// A resolved task of kind `judge`.
+struct JudgeStage {
+    parameters: JudgeParameters,
+    source: String,
+    name: String,
+    text: TextSource,
+    known: OnceLock<Known>,
+}
+
+/// What the judge's headers say.
+#[derive(Debug, Clone)]
+struct Known {
+    layout: Layout,
+    config: JudgeConfig,
+    labels: Vec<String>,
+}
+
+impl JudgeStage {
+    fn known(&self, files: &dyn Files) -> Result<&Known, Error> {
+        if let Some(known) = self.known.get() {
+            return Ok(known);
+        }
+        let layout = Layout::resolve(&files.locate(&self.source), self.parameters.file.as_deref())?;
+        let config = JudgeConfig::read(&layout)?;
+        let names: Vec<(String, String)> = self.parameters.labels.clone().into_iter().collect();
+        let labels = config.named_labels(&names)?;
+        Ok(self.known.get_or_init(|| Known { layout, config, labels }))
+    }
+
+    /// How the rows of a case are scored.
+    fn scoring(&self, known: &Known, verdict: &Verdict) -> Result<Scoring, Error> {
+        let activation = known.config.activation(known.labels.len())?;
+        let named = verdict.unsafe_labels.as_ref().unwrap_or(&self.parameters.unsafe_labels);
+        let orientation = verdict.orientation.unwrap_or(self.parameters.orientation);
+        let reduce = verdict.reduce.unwrap_or(self.parameters.reduce);
+        Scoring::new(known.labels.clone(), activation, named, orientation.into(), reduce.into())
+            .map_err(|error| error.context(format!("the judge `{}` does not fit `unsafe:`", self.source)))
+    }
+
+    fn cases(&self) -> impl Iterator<Item = (&str, &str, &Verdict)> {
+        let columns = self.parameters.cases.iter();
+        columns.flat_map(|(column, values)| {
+            values.iter().map(move |(value, verdict)| (column.as_str(), value.as_str(), verdict))
+        })
+    }
+}
+
+impl Stage for JudgeStage {
+    fn kind(&self) -> Kind {
+        Kind { name: "judge", version: VERSION }
+    }
+
+    fn ports(&self) -> Vec<Port> {
+        let mut needs: Vec<Need> = self.text.columns().into_iter().map(|column| Need::any(&column)).collect();
+        needs.push(Need::optional("invalid"));
+        needs.extend(self.parameters.cases.keys().map(|column| Need::any(column)));
+        vec![Port { name: "texts".to_owned(), needs, keys: false, all: false }]
+    }
+
+    fn constants(&self) -> Vec<(String, Value, bool)> {
+        vec![("judge".to_owned(), json!(self.name), true)]
+    }
+
+    fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {
+        Ok(self.known(files)?.layout.files())
+    }
+
+    fn schema(&self, inputs: &Schemas, files: &dyn Files) -> Result<Outputs<Schema>, Error> {
+        let known = self.known(files)?;
+        self.scoring(known, &Verdict::default())?;
+        for (_, _, verdict) in self.cases() {
+            self.scoring(known, verdict)?;
+        }
+        let _ = inputs;
+        let scores: Vec<String> = known.labels.iter().map(|label| format!("score_{label}")).collect();
+        let mut fields = vec![("p_unsafe", ColumnType::F64)];
+        fields.extend(scores.iter().map(|name| (name.as_str(), ColumnType::F64)));
+        fields.extend([
+            ("invalid", ColumnType::Text),
+            ("windows", ColumnType::U32),
+            ("truncated", ColumnType::Bool),
+        ]);
+        let schema = Schema::exact(fields);
+        debug_assert_eq!(schema.completeness, Completeness::Exact);
+        Ok(Outputs::only(schema))
+    }
+
+    fn describe(&self, manifest: &mut dyn Manifest) {
+        // The judge itself counts by its files; where it lies and what it is called do not matter.
+        describe_json(manifest, &self.parameters, &JudgeParameters::default(), &["model"]);
+    }
+
+    fn work(&self) -> Work<'_> {
+        Work::Rows(self as &dyn RowWise)
+    }
+}
+
+/// Finds ONNX Runtime and says which one it is; fetches it unless `offline`.
+///
+/// # Errors
+/// When none can be had; the error says what was tried and what to type.
+pub fn check_runtime(offline: bool) -> Result<String, Error> {
+    let mut notes = Vec::new();
+    let runtime = Runtime::load(&RuntimeOptions::from_env(offline), &mut |note| notes.push(note.to_string()))?;
+    Ok(format!("ONNX Runtime {} at {}", runtime.version(), runtime.resolved().path.display()))
+}

@@ -1,0 +1,262 @@
+//! How `judge` does its work: texts to the executor, raw logits to the memo, scores from raw logits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, LargeStringArray, UInt32Array};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::record_batch::RecordBatch;
+use fracture_stage::stage::{RowPlan, RowState};
+use fracture_stage::{
+    Error, Executor, Inputs, Manifest, Open, Outcome, Product, Progress, Request, Role, RowWise, Ticket, View,
+};
+use serde_json::json;
+
+use super::parameters::Verdict;
+use super::{JudgeStage, texts};
+use crate::classifier::{Classifier, Options};
+use crate::raw::RawRow;
+use crate::runtime::{Runtime, RuntimeOptions};
+use crate::score::{Scores, Scoring};
+use crate::tokenize::Text;
+
+/// The version of what a raw row means.
+const ROW_VERSION: u32 = 1;
+
+impl RowWise for JudgeStage {
+    fn row_version(&self) -> u32 {
+        ROW_VERSION
+    }
+
+    fn lineage(&self, manifest: &mut dyn Manifest) {
+        manifest.part(Role::Parameter, "max_length", &json!(self.parameters.max_length));
+        manifest.part(Role::Parameter, "stride", &json!(self.parameters.stride));
+    }
+
+    fn group(&self) -> String {
+        let (length, stride) = (self.parameters.max_length, self.parameters.stride);
+        let file = self.parameters.file.as_deref().unwrap_or_default();
+        format!("judge {} {file} {length:?} {stride:?}", self.source)
+    }
+
+    fn unit(&self) -> &'static str {
+        "texts"
+    }
+
+    fn plan(&self, inputs: &Inputs, _: &Open<'_>) -> Result<RowPlan, Error> {
+        let view = inputs.table("texts")?;
+        let texts = self.text.texts(view)?;
+        let invalid = invalid(view)?;
+        let mut plan = RowPlan::default();
+        let mut requests: HashMap<Text, u32> = HashMap::new();
+        for (text, invalid) in texts.into_iter().zip(invalid.iter()) {
+            // A row that was invalid before is not judged: an empty completion must not count as safe.
+            let text = text.filter(|text| invalid.is_none() && !is_empty(text));
+            plan.rows.push(text.map(|text| {
+                let next = plan.requests.len() as u32;
+                *requests.entry(text).or_insert_with_key(|text| {
+                    plan.requests.push(Request { key: texts::key(text), cost: 1, payload: Arc::new(text.clone()) });
+                    next
+                })
+            }));
+        }
+        Ok(plan)
+    }
+
+    fn open(&self, open: &Open<'_>) -> Result<Box<dyn Executor>, Error> {
+        let known = self.known(open.files)?;
+        let options = RuntimeOptions::from_env(open.offline);
+        let runtime = Runtime::load(&options, &mut |note| (open.note)(&note.to_string()))?;
+        let (max_length, stride) = (self.parameters.max_length, self.parameters.stride);
+        let options = Options { threads: open.threads, max_length, stride };
+        Ok(Box::new(JudgeExecutor(Classifier::load(&known.layout, &runtime, &options)?)))
+    }
+
+    fn finish(&self, inputs: &Inputs, _: &RowPlan, rows: &[RowState<'_>]) -> Result<Product, Error> {
+        let view = inputs.table("texts")?;
+        let known = self.known.get().ok_or_else(|| Error::internal("the judge was not resolved before it ran"))?;
+        let scorings = Scorings::new(self, view)?;
+        let invalid = invalid(view)?;
+        let mut table = Table::new(known.labels.len(), rows.len());
+        for (row, state) in rows.iter().enumerate() {
+            match state {
+                RowState::Raw(raw) => {
+                    let raw = RawRow::decode(raw)?;
+                    let scores = scorings.of(row).apply(&raw).map_err(|error| at_row(error, view, row, &self.source))?;
+                    table.push(&scores, &raw);
+                }
+                RowState::Failed(error) => table.push_invalid(&format!("judge failed: {}", error.message)),
+                RowState::Absent => table.push_invalid(invalid.value_at(row).unwrap_or("empty text")),
+            }
+        }
+        table.product(&known.labels)
+    }
+}
+
+trait ValueAt {
+    fn value_at(&self, row: usize) -> Option<&str>;
+}
+
+impl ValueAt for LargeStringArray {
+    fn value_at(&self, row: usize) -> Option<&str> {
+        use arrow::array::Array as _;
+        self.is_valid(row).then(|| self.value(row))
+    }
+}
+
+/// Why rows were invalid before they came here; all null when no stage before says so.
+fn invalid(view: &View) -> Result<LargeStringArray, Error> {
+    if view.has("invalid") {
+        return view.text("invalid");
+    }
+    Ok(LargeStringArray::from(vec![None::<&str>; view.rows()]))
+}
+
+fn is_empty(text: &Text) -> bool {
+    match text {
+        Text::One(text) => text.trim().is_empty(),
+        Text::Pair { response, .. } => response.trim().is_empty(),
+    }
+}
+
+/// Says of which row an error speaks, as far as the row can be named.
+fn at_row(error: Error, view: &View, row: usize, judge: &str) -> Error {
+    let named = ["item", "axis", "regime"].iter().filter_map(|name| {
+        let column = view.has(name).then(|| view.text(name).ok()).flatten()?;
+        Some(format!("{name} {}", column.value_at(row)?))
+    });
+    let place = named.collect::<Vec<_>>().join(", ");
+    error
+        .context(format!("the judge `{judge}` gave no usable score ({place})"))
+        .hint("the model file may be damaged or exported wrongly; score this text with the original model to compare")
+}
+
+/// The scoring of each row: that of the stage, or of the row's case.
+struct Scorings {
+    all: Vec<Scoring>,
+    of_row: Vec<u32>,
+}
+
+impl Scorings {
+    fn new(stage: &JudgeStage, view: &View) -> Result<Self, Error> {
+        let known = stage.known.get().ok_or_else(|| Error::internal("the judge was not resolved before it ran"))?;
+        let columns: HashMap<&str, LargeStringArray> = stage
+            .parameters
+            .cases
+            .keys()
+            .map(|column| Ok((column.as_str(), view.text(column)?)))
+            .collect::<Result<_, Error>>()?;
+        let mut all = vec![stage.scoring(known, &Verdict::default())?];
+        let mut by_cases: HashMap<Vec<usize>, u32> = HashMap::from([(Vec::new(), 0)]);
+        let cases: Vec<_> = stage.cases().collect();
+        let mut of_row = Vec::with_capacity(view.rows());
+        for row in 0..view.rows() {
+            let applies = |(column, value, _): &(&str, &str, &Verdict)| columns[column].value_at(row) == Some(*value);
+            let matching: Vec<usize> = (0..cases.len()).filter(|case| applies(&cases[*case])).collect();
+            let index = match by_cases.get(&matching) {
+                Some(index) => *index,
+                None => {
+                    // Cases of several columns add up; of two that say the same thing the later column wins.
+                    let merged = matching.iter().fold(Verdict::default(), |mut merged, case| {
+                        let verdict = cases[*case].2;
+                        merged.unsafe_labels = verdict.unsafe_labels.clone().or(merged.unsafe_labels);
+                        merged.orientation = verdict.orientation.or(merged.orientation);
+                        merged.reduce = verdict.reduce.or(merged.reduce);
+                        merged
+                    });
+                    all.push(stage.scoring(known, &merged)?);
+                    let index = all.len() as u32 - 1;
+                    by_cases.insert(matching, index);
+                    index
+                }
+            };
+            of_row.push(index);
+        }
+        Ok(Self { all, of_row })
+    }
+
+    fn of(&self, row: usize) -> &Scoring {
+        &self.all[self.of_row[row] as usize]
+    }
+}
+
+/// The columns that the stage adds.
+struct Table {
+    p_unsafe: Vec<Option<f64>>,
+    labels: Vec<Vec<Option<f64>>>,
+    invalid: Vec<Option<String>>,
+    windows: Vec<u32>,
+    truncated: Vec<bool>,
+}
+
+impl Table {
+    fn new(labels: usize, rows: usize) -> Self {
+        Self {
+            p_unsafe: Vec::with_capacity(rows),
+            labels: vec![Vec::with_capacity(rows); labels],
+            invalid: Vec::with_capacity(rows),
+            windows: Vec::with_capacity(rows),
+            truncated: Vec::with_capacity(rows),
+        }
+    }
+
+    fn push(&mut self, scores: &Scores, raw: &RawRow) {
+        self.p_unsafe.push(Some(scores.p_unsafe));
+        self.labels.iter_mut().zip(&scores.labels).for_each(|(column, score)| column.push(Some(*score)));
+        self.invalid.push(None);
+        self.windows.push(raw.logits.len() as u32);
+        self.truncated.push(raw.truncated);
+    }
+
+    fn push_invalid(&mut self, reason: &str) {
+        self.p_unsafe.push(None);
+        self.labels.iter_mut().for_each(|column| column.push(None));
+        self.invalid.push(Some(reason.to_owned()));
+        self.windows.push(0);
+        self.truncated.push(false);
+    }
+
+    fn product(self, labels: &[String]) -> Result<Product, Error> {
+        let mut fields = vec![Field::new("p_unsafe", DataType::Float64, true)];
+        let mut arrays: Vec<ArrayRef> = vec![Arc::new(Float64Array::from(self.p_unsafe))];
+        for (label, column) in labels.iter().zip(self.labels) {
+            fields.push(Field::new(format!("score_{label}"), DataType::Float64, true));
+            arrays.push(Arc::new(Float64Array::from(column)));
+        }
+        fields.push(Field::new("invalid", DataType::LargeUtf8, true));
+        arrays.push(Arc::new(LargeStringArray::from(self.invalid)));
+        fields.push(Field::new("windows", DataType::UInt32, true));
+        arrays.push(Arc::new(UInt32Array::from(self.windows)));
+        fields.push(Field::new("truncated", DataType::Boolean, true));
+        arrays.push(Arc::new(BooleanArray::from(self.truncated)));
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+            .map_err(|error| Error::internal("the scores do not make a table").cause(error))?;
+        Ok(Product::table(batch))
+    }
+}
+
+/// The classifier as an executor.
+struct JudgeExecutor(Classifier);
+
+impl Executor for JudgeExecutor {
+    fn room(&self) -> u32 {
+        self.0.room()
+    }
+
+    fn submit(&mut self, ticket: Ticket, request: Request) -> Result<(), Error> {
+        let text = request
+            .payload
+            .downcast_ref::<Text>()
+            .ok_or_else(|| Error::internal("a judge was given something that is no text"))?;
+        self.0.submit(ticket, text.clone());
+        Ok(())
+    }
+
+    fn step(&mut self, more: bool, done: &mut dyn FnMut(Ticket, Outcome)) -> Result<Progress, Error> {
+        self.0.step(more, done)
+    }
+
+    fn provenance(&self) -> Vec<(String, String)> {
+        self.0.provenance()
+    }
+}

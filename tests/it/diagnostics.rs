@@ -1,0 +1,76 @@
+//! What a user reads when something is wrong: one clear error that names the place and the remedy, with the right exit
+//! code, and a store that stays usable.
+
+use std::fs;
+
+use crate::project::{Project, Ran, SPEC};
+
+/// stderr without what differs between machines.
+fn told(project: &Project, ran: &Ran) -> String {
+    let root = fs::canonicalize(project.root()).unwrap();
+    ran.stderr.replace(root.to_str().unwrap(), "ROOT").replace(project.root().to_str().unwrap(), "ROOT")
+}
+
+fn broken(change: impl FnOnce(String) -> String) -> String {
+    let project = Project::small();
+    project.edit(SPEC, change);
+    let ran = project.fracture(&["run", SPEC]).code(2);
+    assert!(ran.stdout.is_empty(), "{}", ran.stdout);
+    told(&project, &ran)
+}
+
+#[test]
+fn a_typo_in_a_stage_name() {
+    insta::assert_snapshot!(broken(|text| text.replace("needs: scores", "needs: scorse")));
+}
+
+#[test]
+fn an_unknown_column() {
+    insta::assert_snapshot!(broken(|text| text.replace("text: completion ", "text: complection ")));
+}
+
+#[test]
+fn a_missing_pool() {
+    insta::assert_snapshot!(broken(|text| text.replace("prompts/safety.jsonl", "prompts/safty.jsonl")));
+}
+
+#[test]
+fn a_judge_without_the_label() {
+    insta::assert_snapshot!(broken(|text| text.replace("unsafe: [comply]", "unsafe: [complies]")));
+}
+
+#[test]
+fn an_unknown_parameter_and_a_value_out_of_range_at_once() {
+    insta::assert_snapshot!(broken(|text| {
+        text.replace("seed: 17", "sed: 17").replace("top_p: 0.95", "top_p: 1.5").replace("uses: threshold", "uses: treshold")
+    }));
+}
+
+#[test]
+fn a_pipeline_that_is_not_there() {
+    let project = Project::small();
+    let ran = project.fracture(&["run", "pipelines/nothing.yaml"]).code(2);
+    insta::assert_snapshot!(told(&project, &ran));
+}
+
+#[test]
+fn errors_as_json() {
+    let project = Project::small();
+    project.edit(SPEC, |text| text.replace("needs: scores", "needs: scorse"));
+    let ran = project.fracture(&["run", SPEC, "--json"]).code(2);
+    let error: serde_json::Value = serde_json::from_str(ran.stderr.lines().next().unwrap()).unwrap();
+    assert_eq!(error["error"]["at"]["file"].as_str().unwrap(), "pipelines/quickstart.yaml");
+    assert!(error["error"]["at"]["line"].as_u64().unwrap() > 40);
+    assert!(error["error"]["message"].as_str().unwrap().contains("scorse"), "{error}");
+}
+
+#[test]
+fn help_of_every_command() {
+    let project = Project::small();
+    let mut all = project.fracture(&["--help"]).ok().stdout;
+    for command in ["run", "plan", "why", "graph", "show", "export", "figures", "config", "schema", "doctor"] {
+        all.push_str(&format!("\n$ fracture {command} --help\n"));
+        all.push_str(&project.fracture(&[command, "--help"]).ok().stdout);
+    }
+    insta::assert_snapshot!(all);
+}

@@ -1,0 +1,9 @@
+//! End-to-end tests of the program: what a user types, sees and finds on the disk. One binary, since each links much.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
+
+mod diagnostics;
+mod faults;
+mod incremental;
+mod project;
+mod quickstart;

@@ -56,7 +56,7 @@ fn the_first_published_record_stands() {
         assert_eq!(records.by_action(&first.action).unwrap().as_ref(), Some(&first));
         assert_eq!(records.summary(&first.action).unwrap().unwrap().outputs, first.outputs);
         assert_eq!(records.by_recipe(&first.recipe), Some(first.action));
-        assert_eq!(records.divergences().unwrap(), [rival.clone()]);
+        assert_eq!(records.divergences().unwrap(), std::slice::from_ref(&rival));
     }
 }
 

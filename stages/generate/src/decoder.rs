@@ -1,0 +1,152 @@
+//! One decoder for every family, driven by [`Config`].
+
+mod attention;
+mod layer;
+
+use crate::cache::{Cache, CacheShape};
+use crate::config::Config;
+use crate::ops::{self, Linear, Norm, Run};
+use crate::weights::Weights;
+use attention::Rotation;
+use candle_core::{Device, Result as CandleResult, Tensor};
+use fracture_stage::Error;
+use layer::Layer;
+
+/// A language model, ready to run.
+#[derive(Debug)]
+pub struct Decoder {
+    config: Config,
+    embedding: Tensor,
+    layers: Vec<Layer>,
+    norm: Norm,
+    head: Linear,
+    device: Device,
+}
+
+/// The new tokens of one sequence and what it has cached.
+#[derive(Debug)]
+pub struct Slot<'a> {
+    /// New tokens, at the positions after the cached ones.
+    pub tokens: &'a [u32],
+    /// What is cached; the new tokens are added.
+    pub cache: &'a mut Cache,
+}
+
+/// Which positions' logits are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// The last new token of each slot.
+    Last,
+    /// Every new token.
+    All,
+}
+
+impl Decoder {
+    /// Takes the weights that `config` asks for.
+    ///
+    /// # Errors
+    /// A tensor that is missing, has another shape or is left over.
+    pub fn new(config: Config, mut weights: Weights, device: &Device) -> Result<Self, Error> {
+        let embedding = weights.take("model.embed_tokens.weight", &[config.vocabulary, config.hidden])?;
+        let norm = layer::norm(&config, &mut weights, "model.norm.weight", config.hidden)?;
+        let layers = (0..config.layers.len())
+            .map(|index| Layer::new(&config, index, &mut weights))
+            .collect::<Result<Vec<_>, _>>()?;
+        let head = match config.tied {
+            true => embedding.clone(),
+            false => weights.take("lm_head.weight", &[config.vocabulary, config.hidden])?,
+        };
+        weights.finish(config.tied)?;
+        Ok(Self {
+            config,
+            embedding,
+            layers,
+            norm,
+            head: Linear::new(head, None),
+            device: device.clone(),
+        })
+    }
+
+    /// The architecture.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The extents of a sequence's cache.
+    pub fn cache_shape(&self) -> CacheShape {
+        let Config { kv_heads, head_dim, .. } = self.config;
+        CacheShape {
+            layers: self.layers.len(),
+            kv_heads,
+            head_dim,
+        }
+    }
+
+    /// Runs the new tokens of all slots together and returns logits `[rows, vocabulary]` in the order of the slots.
+    ///
+    /// A row's bits depend on its own sequence alone.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary or a cache without room; candle's own.
+    pub fn forward(&self, run: Run, slots: &mut [Slot<'_>], wanted: Wanted) -> Result<Tensor, Error> {
+        for slot in slots.iter() {
+            if slot.tokens.is_empty() || slot.tokens.len() > slot.cache.room() {
+                let (new, room) = (slot.tokens.len(), slot.cache.room());
+                return Err(Error::internal(format!(
+                    "{new} new tokens for a cache with room for {room}"
+                )));
+            }
+            if let Some(token) = slot
+                .tokens
+                .iter()
+                .find(|token| **token as usize >= self.config.vocabulary)
+            {
+                let cause = format!("the vocabulary has {} entries", self.config.vocabulary);
+                return Err(Error::input(format!("token {token} is outside the model's vocabulary"))
+                    .cause(cause)
+                    .hint("tokenizer.json and config.json belong to different models"));
+            }
+        }
+        self.run(run, slots, wanted)
+            .map_err(|cause| Error::internal("the model could not be run").cause(cause))
+    }
+
+    fn run(&self, run: Run, slots: &mut [Slot<'_>], wanted: Wanted) -> CandleResult<Tensor> {
+        let tokens: Vec<u32> = slots.iter().flat_map(|slot| slot.tokens.iter().copied()).collect();
+        let rows = tokens.len();
+        let mut x = self
+            .embedding
+            .index_select(&Tensor::from_vec(tokens, rows, &self.device)?, 0)?;
+        if let Some(scale) = self.config.embedding_scale {
+            x = (x * f64::from(scale))?;
+        }
+        let rotations: Vec<Rotation> = self
+            .config
+            .ropes
+            .iter()
+            .map(|rope| Rotation::new(rope, slots))
+            .collect();
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(run, &self.config, index, x, slots, &rotations)?;
+        }
+        for slot in slots.iter_mut() {
+            slot.cache.advance(slot.tokens.len());
+        }
+        if wanted == Wanted::Last && rows > slots.len() {
+            let last: Vec<u32> = slots
+                .iter()
+                .scan(0, |end, slot| {
+                    *end += slot.tokens.len() as u32;
+                    Some(*end - 1)
+                })
+                .collect();
+            let count = last.len();
+            x = x.index_select(&Tensor::from_vec(last, count, &self.device)?, 0)?;
+        }
+        let logits = self.head.forward(run, &self.norm.forward(run, &x)?)?;
+        match self.config.final_cap {
+            Some(cap) => ops::soft_cap(run, &logits, cap),
+            None => Ok(logits),
+        }
+    }
+}

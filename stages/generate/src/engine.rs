@@ -1,0 +1,491 @@
+//! Continuous batching: requests of many tasks share one running batch, prompts and prefixes are computed once.
+//!
+//! A request's result depends on its prompt, its sampling settings and its random stream alone: kernels are invariant,
+//! random numbers are drawn by token position, and what shares the batch only decides when it is computed.
+
+mod prefix;
+mod sequence;
+
+use crate::cache::{Cache, Meter};
+use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::decoder::{Decoder, Slot, Wanted};
+use crate::kernel::Unit;
+use crate::ops::Run;
+use crate::raw::RawRow;
+use crate::sampler::{Sampler, Sampling, Stream};
+use crate::text::{Text, TextOptions};
+use crate::weights::Weights;
+use candle_core::{DType, Device};
+use fracture_stage::Error;
+use prefix::{Prefix, Prefixes};
+use rayon::prelude::*;
+use sequence::Sequence;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// How an engine runs. Nothing here changes a result.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Threads; `None` takes those of the rayon pool that calls.
+    pub threads: Option<usize>,
+    /// Positions of the key-value cache that may be held at once, prompts and reserved answers together.
+    pub max_batch_tokens: u32,
+    /// Rows that are decoded together at most.
+    pub max_rows: usize,
+    /// Compute a prompt, or the beginning that prompts share, once.
+    pub share_prefixes: bool,
+    /// The vector unit.
+    pub unit: Unit,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            threads: None,
+            max_batch_tokens: 65_536,
+            max_rows: 256,
+            share_prefixes: true,
+            unit: Unit::best(),
+        }
+    }
+}
+
+/// One completion to generate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Token ids of the prompt, at least one.
+    pub prompt: Arc<[u32]>,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// The random stream.
+    pub stream: Stream,
+    /// Tokens to generate at most.
+    pub max_new_tokens: u32,
+    /// Strings that end the completion.
+    pub stop: Vec<String>,
+    /// Do not stop where the model ends its answer (for comparisons).
+    pub ignore_eos: bool,
+}
+
+/// A finished completion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// What the row memo keeps.
+    pub row: RawRow,
+    /// The completion's text.
+    pub text: String,
+}
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Prompt positions computed.
+    pub prefill_tokens: u32,
+    /// Tokens generated.
+    pub decoded_tokens: u32,
+    /// Requests that are running.
+    pub active: u32,
+    /// Requests that wait for room.
+    pub waiting: u32,
+}
+
+struct Waiting {
+    ticket: u64,
+    request: Request,
+    reserved: u32,
+}
+
+/// A model with its running batch.
+pub struct Engine {
+    decoder: Decoder,
+    text: Text,
+    options: Options,
+    pool: Option<rayon::ThreadPool>,
+    meter: Meter,
+    prefixes: Prefixes,
+    waiting: VecDeque<Waiting>,
+    reserved: u64,
+    active: Vec<Sequence>,
+}
+
+/// Prompt positions that are computed together.
+const PREFILL_ROWS: usize = 512;
+/// Rows a thread must have so that it takes whole sequences instead of columns of every product.
+const ROWS_PER_THREAD: usize = 16;
+/// Logits that are held at once, in values.
+const LOGITS: usize = 16 << 20;
+
+impl Engine {
+    /// Loads a checkpoint to compute in f32 on the CPU.
+    ///
+    /// # Errors
+    /// An unsupported architecture, files that cannot be read.
+    pub fn load(checkpoint: &Checkpoint, text: &TextOptions, options: Options) -> Result<Self, Error> {
+        let config = checkpoint.read("config")?.unwrap_or_default();
+        let place = checkpoint.directory().display();
+        let config = Config::parse(&config).map_err(|error| error.context(format!("{place}: cannot be run")))?;
+        let text = Text::open(checkpoint, &config.eos, text)?;
+        let device = Device::Cpu;
+        let weights = Weights::open(checkpoint, DType::F32, &device)?;
+        Self::new(Decoder::new(config, weights, &device)?, text, options)
+    }
+
+    /// An engine of a decoder that is in memory.
+    ///
+    /// # Errors
+    /// Threads that cannot be started.
+    pub fn new(decoder: Decoder, text: Text, mut options: Options) -> Result<Self, Error> {
+        let pool =
+            match options.threads {
+                Some(threads) => Some(rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(
+                    |cause| {
+                        Error::internal(format!("{threads} threads for generation could not be started")).cause(cause)
+                    },
+                )?),
+                None => None,
+            };
+        options.max_rows = options
+            .max_rows
+            .min(LOGITS / decoder.config().vocabulary)
+            .max(ROWS_PER_THREAD);
+        let meter = Meter::default();
+        let prefixes = Prefixes::default();
+        let (waiting, active) = (VecDeque::new(), Vec::new());
+        Ok(Self {
+            decoder,
+            text,
+            options,
+            pool,
+            meter,
+            prefixes,
+            waiting,
+            reserved: 0,
+            active,
+        })
+    }
+
+    /// The tokenizer and chat template.
+    pub fn text(&self) -> &Text {
+        &self.text
+    }
+
+    /// The model.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// How many positions are free for requests: each takes its prompt, unless that is cached, and its answer.
+    pub fn room(&self) -> u32 {
+        // What only a later request may use is given up when it is needed, so it counts as free.
+        let (mut shared, mut own) = (BTreeMap::new(), 0);
+        for sequence in &self.active {
+            let (segments, answer) = sequence.cache().held();
+            shared.extend(segments);
+            own += answer;
+        }
+        let held = shared.values().sum::<usize>() as u64 + own as u64 + self.reserved;
+        u64::from(self.options.max_batch_tokens).saturating_sub(held) as u32
+    }
+
+    /// The longest sequence the model is defined for.
+    pub fn context(&self) -> usize {
+        self.decoder.config().context
+    }
+
+    /// Adds a request. It may be given beyond [`Engine::room`]; then it waits.
+    ///
+    /// # Errors
+    /// A prompt that is empty or leaves no room in the model's context or in the budget; settings out of range.
+    pub fn submit(&mut self, ticket: u64, mut request: Request) -> Result<(), Error> {
+        if let Some(problem) = request.sampling.problem() {
+            return Err(Error::pipeline(problem));
+        }
+        let (prompt, context) = (request.prompt.len(), self.context());
+        if prompt == 0 || request.max_new_tokens == 0 {
+            return Err(Error::input(
+                "a prompt without tokens, or no token to generate, gives no completion",
+            ));
+        }
+        if prompt >= context {
+            return Err(Error::input(format!(
+                "a prompt of {prompt} tokens fills the model's context of {context}"
+            ))
+            .hint("shorten the prompt, or take a model with a longer context"));
+        }
+        request.max_new_tokens = request.max_new_tokens.min((context - prompt) as u32);
+        let needed = prompt + request.max_new_tokens as usize;
+        if needed > self.options.max_batch_tokens as usize {
+            let budget = self.options.max_batch_tokens;
+            return Err(Error::pipeline(format!(
+                "a request of {needed} tokens exceeds max_batch_tokens, {budget}"
+            ))
+            .hint("raise max_batch_tokens, or lower max_new_tokens"));
+        }
+        let known = self.options.share_prefixes
+            && (self.prefixes.has(&request.prompt)
+                || self
+                    .waiting
+                    .back()
+                    .is_some_and(|last| last.request.prompt == request.prompt));
+        let reserved = request.max_new_tokens + if known { 0 } else { prompt as u32 };
+        self.reserved += u64::from(reserved);
+        self.waiting.push_back(Waiting {
+            ticket,
+            request,
+            reserved,
+        });
+        Ok(())
+    }
+
+    /// Lets waiting requests in as far as there is room, computes their prompts, and one token of every running one.
+    /// `done` gets each request that ended, in the order in which they came in.
+    ///
+    /// # Errors
+    /// A defect; a request whose logits are not finite fails alone, through `done`.
+    pub fn step(&mut self, done: &mut dyn FnMut(u64, Result<Finished, Error>)) -> Result<Progress, Error> {
+        let pool = self.pool.take();
+        let progress = match &pool {
+            Some(pool) => pool.install(|| self.advance()),
+            None => self.advance(),
+        };
+        self.pool = pool;
+        let progress = progress?;
+        let (ended, active): (Vec<_>, Vec<_>) = std::mem::take(&mut self.active).into_iter().partition(Sequence::ended);
+        self.active = active;
+        for sequence in ended {
+            let (ticket, outcome) = sequence.finish(&self.text);
+            done(ticket, outcome);
+        }
+        let (active, waiting) = (self.active.len() as u32, self.waiting.len() as u32);
+        Ok(Progress {
+            active,
+            waiting,
+            ..progress
+        })
+    }
+
+    /// Runs until nothing is left.
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    pub fn run(&mut self, done: &mut dyn FnMut(u64, Result<Finished, Error>)) -> Result<Progress, Error> {
+        let mut total = Progress::default();
+        loop {
+            let progress = self.step(done)?;
+            total.prefill_tokens += progress.prefill_tokens;
+            total.decoded_tokens += progress.decoded_tokens;
+            if progress.active == 0 && progress.waiting == 0 {
+                return Ok(total);
+            }
+        }
+    }
+
+    fn advance(&mut self) -> Result<Progress, Error> {
+        let threads = rayon::current_num_threads();
+        let mut progress = Progress::default();
+        let before = self.active.len();
+        progress.prefill_tokens = self.admit(threads)?;
+        let (unit, text) = (self.options.unit, &self.text);
+        // The first token of those that came in follows from their prompts' logits.
+        let fresh = &mut self.active[before..];
+        let piece = fresh.len().div_ceil(threads).max(1);
+        fresh.par_chunks_mut(piece).for_each(|sequences| {
+            let mut sampler = Sampler::new(unit);
+            for sequence in sequences {
+                sequence.begin(text, &mut sampler);
+            }
+        });
+        progress.decoded_tokens = fresh.len() as u32;
+        let mut running: Vec<&mut Sequence> = self.active.iter_mut().filter(|sequence| !sequence.ended()).collect();
+        progress.decoded_tokens += running.len() as u32;
+        let rows = running.len();
+        let (run, piece) = share(unit, threads, rows, rows);
+        let decoder = &self.decoder;
+        running
+            .par_chunks_mut(piece)
+            .try_for_each(|sequences| decode(decoder, run, text, sequences))?;
+        Ok(progress)
+    }
+
+    /// Lets requests in and computes the prompts that are not cached. Returns the positions computed.
+    fn admit(&mut self, threads: usize) -> Result<u32, Error> {
+        let mut wave: Vec<Planned> = Vec::new();
+        let (mut new, mut planned_tokens, mut rows) = (0, 0, self.active.len());
+        while let Some(next) = self.waiting.front() {
+            let (prompt, answer) = (&next.request.prompt, next.request.max_new_tokens as usize);
+            let share = self.options.share_prefixes;
+            let same = wave.iter().position(|planned| share && planned.prompt == *prompt);
+            let cached = if share { self.prefixes.get(prompt) } else { None };
+            let (views, start) = match (share && same.is_none() && cached.is_none(), &same, &cached) {
+                (true, _, _) => self.prefixes.longest(prompt),
+                _ => (Vec::new(), 0),
+            };
+            let uncached = if same.is_some() || cached.is_some() {
+                0
+            } else {
+                prompt.len() - start
+            };
+            let budget = self.options.max_batch_tokens as usize;
+            let needed = planned_tokens + uncached + answer;
+            if rows >= self.options.max_rows || (uncached > 0 && new > 0 && new + uncached > PREFILL_ROWS) {
+                break;
+            }
+            if share
+                && uncached > 0
+                && wave
+                    .iter()
+                    .any(|planned| common(&planned.prompt, prompt) >= start + SHARE_LEAST)
+            {
+                break; // the next step finds what it shares with this wave cached
+            }
+            if !self.prefixes.make_room(&self.meter, budget, needed) {
+                break;
+            }
+            let Some(Waiting {
+                ticket,
+                request,
+                reserved,
+            }) = self.waiting.pop_front()
+            else {
+                break;
+            };
+            self.reserved -= u64::from(reserved);
+            (new, planned_tokens, rows) = (new + uncached, planned_tokens + uncached + answer, rows + 1);
+            if let Some(prefix) = cached {
+                let cache = self.cache(&prefix, answer);
+                planned_tokens -= answer;
+                self.active.push(Sequence::new(ticket, request, prefix, cache));
+            } else if let Some(same) = same {
+                wave[same].requests.push((ticket, request));
+            } else {
+                let cache = Cache::new(self.decoder.cache_shape(), views, uncached, &self.meter);
+                planned_tokens -= uncached;
+                let prompt = request.prompt.clone();
+                wave.push(Planned {
+                    prompt,
+                    start,
+                    cache,
+                    requests: vec![(ticket, request)],
+                    logits: Vec::new(),
+                });
+            }
+        }
+        self.prefill(&mut wave, threads, new)?;
+        for Planned {
+            prompt,
+            cache,
+            requests,
+            logits,
+            ..
+        } in wave
+        {
+            let prefix = Arc::new(Prefix::new(cache.into_views(), logits));
+            if self.options.share_prefixes {
+                self.prefixes.insert(prompt, prefix.clone());
+            }
+            for (ticket, request) in requests {
+                let cache = self.cache(&prefix, request.max_new_tokens as usize);
+                self.active.push(Sequence::new(ticket, request, prefix.clone(), cache));
+            }
+        }
+        Ok(new as u32)
+    }
+
+    /// A cache that continues a prompt with room for an answer.
+    fn cache(&self, prefix: &Prefix, answer: usize) -> Cache {
+        Cache::new(self.decoder.cache_shape(), prefix.views().to_vec(), answer, &self.meter)
+    }
+
+    fn prefill(&self, wave: &mut [Planned], threads: usize, rows: usize) -> Result<(), Error> {
+        let (run, piece) = share(self.options.unit, threads, rows, wave.len());
+        let decoder = &self.decoder;
+        wave.par_chunks_mut(piece).try_for_each(|wave| {
+            // A prompt longer than a block is computed block by block; a wave of several fits one block.
+            let blocks = wave
+                .iter()
+                .map(|planned| (planned.prompt.len() - planned.start).div_ceil(PREFILL_ROWS))
+                .max();
+            for block in 0..blocks.unwrap_or(0) {
+                let mut slots = Vec::with_capacity(wave.len());
+                let mut owners = Vec::with_capacity(wave.len());
+                for planned in wave.iter_mut() {
+                    let from = planned.start + block * PREFILL_ROWS;
+                    let to = planned.prompt.len().min(from + PREFILL_ROWS);
+                    if from < to {
+                        slots.push(Slot {
+                            tokens: &planned.prompt[from..to],
+                            cache: &mut planned.cache,
+                        });
+                        owners.push(&mut planned.logits);
+                    }
+                }
+                let logits = decoder.forward(run, &mut slots, Wanted::Last)?;
+                let rows: Vec<Vec<f32>> = logits.to_vec2().map_err(unreadable)?;
+                for (owner, row) in owners.into_iter().zip(rows) {
+                    *owner = row;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Positions that a prompt must share with another so that it waits for them.
+const SHARE_LEAST: usize = 32;
+
+/// A prompt to be computed, and who asked for it.
+struct Planned {
+    prompt: Arc<[u32]>,
+    start: usize,
+    cache: Cache,
+    requests: Vec<(u64, Request)>,
+    logits: Vec<f32>,
+}
+
+/// How many tokens two prompts begin with in common.
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+fn unreadable(cause: candle_core::Error) -> Error {
+    Error::internal("logits could not be read").cause(cause)
+}
+
+/// Whether threads share out sequences (many rows: no waiting for one another) or columns of every product (few rows).
+fn share(unit: Unit, threads: usize, rows: usize, sequences: usize) -> (Run, usize) {
+    match threads > 1 && sequences >= threads && rows >= ROWS_PER_THREAD * threads {
+        true => (Run { unit, threads: 1 }, sequences.div_ceil(threads)),
+        false => (Run { unit, threads }, sequences.max(1)),
+    }
+}
+
+/// One token of each sequence.
+fn decode(decoder: &Decoder, run: Run, text: &Text, sequences: &mut [&mut Sequence]) -> Result<(), Error> {
+    let mut slots: Vec<Slot<'_>> = sequences.iter_mut().map(|sequence| sequence.slot()).collect();
+    let logits = decoder.forward(run, &mut slots, Wanted::Last)?;
+    let (storage, layout) = logits.storage_and_layout();
+    let candle_core::Storage::Cpu(storage) = &*storage else {
+        return Err(Error::internal("logits are not in main memory"));
+    };
+    let logits = crate::ops::values(storage, layout).map_err(unreadable)?;
+    let vocabulary = decoder.config().vocabulary;
+    let piece = sequences.len().div_ceil(run.threads);
+    let choose = |(sequences, logits): (&mut [&mut Sequence], &[f32])| {
+        let mut sampler = Sampler::new(run.unit);
+        for (sequence, logits) in sequences.iter_mut().zip(logits.chunks_exact(vocabulary)) {
+            sequence.choose(logits, text, &mut sampler);
+        }
+    };
+    match run.threads > 1 && sequences.len() > 1 {
+        true => sequences
+            .par_chunks_mut(piece)
+            .zip(logits.par_chunks(piece * vocabulary))
+            .for_each(choose),
+        false => choose((sequences, logits)),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

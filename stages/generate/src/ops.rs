@@ -1,0 +1,187 @@
+//! The decoder's operations as candle operations: on the CPU our invariant kernels, as custom ops.
+
+use crate::kernel::{self, Activation, Shape, Unit};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Tensor, bail};
+
+/// How kernels run: on which unit, on how many threads.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// The vector unit.
+    pub unit: Unit,
+    /// Threads of the current rayon pool that one operation may use.
+    pub threads: usize,
+}
+
+/// The values of a contiguous f32 tensor on the CPU.
+pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match layout.contiguous_offsets() {
+        Some((from, to)) => Ok(&storage.as_slice::<f32>()?[from..to]),
+        None => bail!("a kernel was given a tensor that is not contiguous: {layout:?}"),
+    }
+}
+
+/// A weight `[out, in]` and a bias `[out]`.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// From a weight `[out, in]` and a bias `[out]`.
+    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight, bias }
+    }
+
+    /// `x · Wᵀ + b`: `[rows, in]` to `[rows, out]`.
+    ///
+    /// # Errors
+    /// Shapes or types that do not fit.
+    pub fn forward(&self, run: Run, x: &Tensor) -> Result<Tensor> {
+        let product = x.apply_op2_no_bwd(&self.weight, &Product(run))?;
+        match &self.bias {
+            Some(bias) => product.broadcast_add(bias),
+            None => Ok(product),
+        }
+    }
+}
+
+struct Product(Run);
+
+impl CustomOp2 for Product {
+    fn name(&self) -> &'static str {
+        "invariant-product"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        w: &CpuStorage,
+        w_layout: &Layout,
+    ) -> Result<(CpuStorage, candle_core::Shape)> {
+        let ((rows, inner), (columns, width)) = (x_layout.shape().dims2()?, w_layout.shape().dims2()?);
+        if inner != width {
+            bail!("a product of [{rows}, {inner}] with [{columns}, {width}]");
+        }
+        let mut out = vec![0.0; rows * columns];
+        let shape = Shape { rows, columns, inner };
+        kernel::product(
+            self.0.unit,
+            values(x, x_layout)?,
+            values(w, w_layout)?,
+            &mut out,
+            shape,
+            self.0.threads,
+        );
+        Ok((CpuStorage::F32(out), (rows, columns).into()))
+    }
+}
+
+/// A root-mean-square norm over the last dimension.
+#[derive(Debug, Clone)]
+pub struct Norm {
+    weight: Tensor,
+    eps: f32,
+}
+
+impl Norm {
+    /// With a weight `[width]`; `from_one` says that it is stored as the difference from one.
+    ///
+    /// # Errors
+    /// Candle's.
+    pub fn new(weight: Tensor, eps: f32, from_one: bool) -> Result<Self> {
+        let weight = if from_one {
+            (weight.to_dtype(DType::F32)? + 1.0)?
+        } else {
+            weight
+        };
+        Ok(Self { weight, eps })
+    }
+
+    /// Norms each run of `width` values; the shape stays.
+    ///
+    /// # Errors
+    /// Shapes or types that do not fit.
+    pub fn forward(&self, run: Run, x: &Tensor) -> Result<Tensor> {
+        x.apply_op2_no_bwd(&self.weight, &RmsNorm(run, self.eps))
+    }
+}
+
+struct RmsNorm(Run, f32);
+
+impl CustomOp2 for RmsNorm {
+    fn name(&self) -> &'static str {
+        "invariant-rms-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        w: &CpuStorage,
+        w_layout: &Layout,
+    ) -> Result<(CpuStorage, candle_core::Shape)> {
+        let (x, w) = (values(x, x_layout)?, values(w, w_layout)?);
+        if w.is_empty() || !x.len().is_multiple_of(w.len()) {
+            bail!("a norm of {:?} over {}", x_layout.shape(), w.len());
+        }
+        let mut out = vec![0.0; x.len()];
+        kernel::rms_norm(self.0.unit, x, w, self.1, &mut out);
+        Ok((CpuStorage::F32(out), x_layout.shape().clone()))
+    }
+}
+
+/// `activation(gate) · up`.
+///
+/// # Errors
+/// Shapes or types that do not fit.
+pub fn gate(run: Run, activation: Activation, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    gate.apply_op2_no_bwd(up, &Gate(run, activation))
+}
+
+struct Gate(Run, Activation);
+
+impl CustomOp2 for Gate {
+    fn name(&self) -> &'static str {
+        "gate"
+    }
+
+    fn cpu_fwd(
+        &self,
+        gate: &CpuStorage,
+        gate_layout: &Layout,
+        up: &CpuStorage,
+        up_layout: &Layout,
+    ) -> Result<(CpuStorage, candle_core::Shape)> {
+        let (gate, up) = (values(gate, gate_layout)?, values(up, up_layout)?);
+        if gate.len() != up.len() {
+            bail!("a gate of {:?} on {:?}", gate_layout.shape(), up_layout.shape());
+        }
+        let mut out = vec![0.0; gate.len()];
+        kernel::gate(self.0.unit, self.1, gate, up, &mut out);
+        Ok((CpuStorage::F32(out), gate_layout.shape().clone()))
+    }
+}
+
+/// `cap · tanh(x / cap)`.
+///
+/// # Errors
+/// Another type than f32.
+pub fn soft_cap(run: Run, x: &Tensor, cap: f32) -> Result<Tensor> {
+    x.apply_op1_no_bwd(&SoftCap(run, cap))
+}
+
+struct SoftCap(Run, f32);
+
+impl CustomOp1 for SoftCap {
+    fn name(&self) -> &'static str {
+        "soft-cap"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, candle_core::Shape)> {
+        let mut out = values(x, layout)?.to_vec();
+        kernel::soft_cap(self.0.unit, &mut out, self.1);
+        Ok((CpuStorage::F32(out), layout.shape().clone()))
+    }
+}

@@ -1,0 +1,88 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+fn template(source: &str) -> ChatTemplate {
+    let special = BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]);
+    ChatTemplate::new(source, special, Date::default()).unwrap()
+}
+
+fn user(text: &str) -> Vec<Message> {
+    vec![Message::new("user", text)]
+}
+
+const PLAIN: &str = "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}\
+                     {% if add_generation_prompt %}[assistant]{% endif %}";
+
+#[test]
+fn values_print_as_in_python() {
+    let template = template("{{ none }} {{ true }} {{ nothing }}|{{ 1.5 }} {{ messages[0] | tojson }}");
+    let (text, _) = template.render(&user("a \"b\" <é>"), Ending::Nothing).unwrap();
+    assert_eq!(
+        text,
+        "None True |1.5 {\"role\": \"user\", \"content\": \"a \\\"b\\\" <é>\"}"
+    );
+}
+
+#[test]
+fn the_date_is_the_parameter() {
+    let template = template("{{ strftime_now('%d %b %Y, %A, %-d.%-m., %j') }}");
+    assert!(template.uses_date());
+    let (text, _) = template.render(&user("x"), Ending::Nothing).unwrap();
+    assert_eq!(text, "26 Jul 2024, Friday, 26.7., 208");
+    assert_eq!(
+        Date::parse("2026-11-21").unwrap().format("%a %F").unwrap(),
+        "Sat 2026-11-21"
+    );
+    assert_eq!(Date::parse("2023-02-29"), None);
+}
+
+#[test]
+fn a_prefill_is_continued() {
+    let template = template(PLAIN);
+    let mut messages = user("Hi");
+    messages.push(Message::new("assistant", "Sure, "));
+    let (text, _) = template.render(&messages, Ending::Answer).unwrap();
+    assert_eq!(text, "<s>[user]Hi\n[assistant]Sure, ");
+    messages[1].content = String::new();
+    assert_eq!(
+        template.render(&messages, Ending::Answer).unwrap().0,
+        "<s>[user]Hi\n[assistant]"
+    );
+}
+
+#[test]
+fn without_a_system_role_its_text_goes_before_the_first_user_turn() {
+    let refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}";
+    let ignoring = "{% for m in messages if m.role != 'system' %}[{{ m.role }}]{{ m.content }}{% endfor %}";
+    for source in [format!("{refusing}{PLAIN}"), ignoring.to_owned()] {
+        let template = template(&source);
+        assert!(!template.has_system());
+        let mut messages = vec![Message::new("system", "Be kind.")];
+        messages.extend(user("Hi"));
+        let (text, folded) = template.render(&messages, Ending::Nothing).unwrap();
+        assert!(folded && text.contains("[user]Be kind.\n\nHi"), "{text}");
+        assert!(!template.render(&user("Hi"), Ending::Nothing).unwrap().1);
+    }
+    assert!(template(PLAIN).has_system());
+}
+
+#[test]
+fn a_template_cannot_run_away() {
+    let endless = template("{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}");
+    assert!(endless.render(&user("x"), Ending::Nothing).is_err());
+    let long = template("{% for a in range(9000) %}{{ messages[0].content * 9000 }}{% endfor %}");
+    assert!(long.render(&user("xxxxxxxx"), Ending::Nothing).is_err());
+}
+
+#[test]
+fn what_a_template_raises_reaches_the_user() {
+    let template = template("{{ raise_exception('roles must alternate') }}");
+    let error = template.render(&user("x"), Ending::Nothing).unwrap_err();
+    assert!(error.to_string().contains("roles must alternate"), "{error}");
+}
+
+#[test]
+fn generation_tags_render_what_they_hold() {
+    let template = template("a {%- generation %} b {% endgeneration -%} c");
+    assert_eq!(template.render(&user("x"), Ending::Nothing).unwrap().0, "a b c");
+}

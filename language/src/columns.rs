@@ -1,0 +1,234 @@
+//! Columns over the whole DAG: what arrives at a port, what leaves a task, and whether what is needed is there.
+
+use std::collections::HashSet;
+
+use fracture_cache::ColumnType;
+use fracture_stage::manifest::type_name;
+use fracture_stage::view::constant_type;
+use fracture_stage::{Completeness, Declaration, Field, Need, Outputs, Port, Schema, Schemas, Shape};
+
+use crate::diagnostic::{Diagnostic, Sink};
+use crate::names::{listing, nearest, suggestion};
+use crate::pipeline::{ConstantColumn, SourceRef, Task};
+use crate::source::Mark;
+use crate::stages::StageDraft;
+use crate::tree::Node;
+
+/// What arrives at a port of a task.
+pub struct Arrival {
+    /// The port.
+    pub port: String,
+    /// Where it comes from.
+    pub sources: Vec<SourceRef>,
+    /// The table of each source, constants included.
+    pub tables: Vec<Schema>,
+    /// Where each source is named in the file.
+    pub marks: Vec<Mark>,
+}
+
+/// A table with the constants of its task as columns; a stored column of the same name wins.
+pub fn with_constants<'a>(mut schema: Schema, constants: impl IntoIterator<Item = &'a ConstantColumn>) -> Schema {
+    for constant in constants {
+        if schema.field(&constant.name).is_none() {
+            let kind = Some(constant_type(&constant.value));
+            schema.fields.push(Field {
+                name: constant.name.clone(),
+                kind,
+            });
+        }
+        if constant.key && !schema.keys.contains(&constant.name) {
+            schema.keys.push(constant.name.clone());
+        }
+    }
+    schema
+}
+
+/// The tables at the ports, as stages see them.
+pub fn arriving(arrivals: &[Arrival]) -> Schemas {
+    Schemas {
+        ports: arrivals
+            .iter()
+            .map(|arrival| (arrival.port.clone(), arrival.tables.clone()))
+            .collect(),
+    }
+}
+
+/// What fills the first port of a kind.
+pub fn first(kind: Declaration, arrivals: &[Arrival]) -> Option<&Arrival> {
+    let declared = kind
+        .ports
+        .iter()
+        .find_map(|port| arrivals.iter().find(|arrival| arrival.port == port.name));
+    declared.or(arrivals.first())
+}
+
+/// The outputs of a task as readers see them: a map stage keeps the columns of its input and adds its own.
+pub fn outputs(
+    own: Outputs<Schema>,
+    kind: Declaration,
+    arrivals: &[Arrival],
+    constants: &HashSet<&str>,
+) -> Outputs<Schema> {
+    let input = match (
+        kind.shape,
+        first(kind, arrivals).and_then(|arrival| arrival.tables.first()),
+    ) {
+        (Shape::Map, Some(input)) => input,
+        _ => return own,
+    };
+    let added: HashSet<&str> = own.main.fields.iter().map(|field| field.name.as_str()).collect();
+    let kept = input
+        .fields
+        .iter()
+        .filter(|field| !added.contains(field.name.as_str()) && !constants.contains(field.name.as_str()));
+    let mut fields: Vec<Field> = kept.cloned().collect();
+    fields.extend(own.main.fields.iter().cloned());
+    let completeness = match (input.completeness, own.main.completeness) {
+        (Completeness::Exact, Completeness::Exact) => Completeness::Exact,
+        (Completeness::Unknown, _) | (_, Completeness::Unknown) => Completeness::Unknown,
+        _ => Completeness::AtLeast,
+    };
+    let mut keys: Vec<String> = input
+        .keys
+        .iter()
+        .filter(|key| !constants.contains(key.as_str()))
+        .cloned()
+        .collect();
+    keys.extend(own.main.keys.iter().filter(|key| !input.keys.contains(key)).cloned());
+    Outputs {
+        main: Schema {
+            fields,
+            completeness,
+            keys,
+        },
+        side: own.side,
+    }
+}
+
+/// Reports every column that a port needs and that is not there.
+pub fn check_needs(
+    stage: &StageDraft,
+    port: &Port,
+    arrivals: &[Arrival],
+    stages: &[StageDraft],
+    tasks: &[Task],
+    sink: &mut Sink,
+) {
+    for arrival in arrivals.iter().filter(|arrival| arrival.port == port.name) {
+        for (place, table) in arrival.tables.iter().enumerate() {
+            for need in &port.needs {
+                let Some(problem) = problem(need, table) else { continue };
+                let source = &arrival.sources[place];
+                let giver = stages[tasks[source.task.index()].stage].name.clone();
+                let giver = source
+                    .output
+                    .as_ref()
+                    .map_or(giver.clone(), |output| format!("{giver}.{output}"));
+                let place = &arrival.marks[place];
+                sink.push(match problem {
+                    Problem::Missing => missing(stage, need, table, &giver, place, source, stages, tasks),
+                    Problem::Type(found) => wrong_type(stage, need, found, &giver, place),
+                });
+            }
+        }
+    }
+}
+
+/// Reports every column that `cases` tells rows apart by and that is not there.
+pub fn check_cases(stage: &StageDraft, arrival: Option<&Arrival>, sink: &mut Sink) {
+    let cases = stage.with.get("cases").map(Node::entries).unwrap_or_default();
+    for table in arrival.iter().flat_map(|arrival| &arrival.tables) {
+        for case in cases.iter().filter(|case| !table.may_have(&case.key)) {
+            let names = table.fields.iter().map(|field| field.name.as_str());
+            let wrong = Diagnostic::error(format!(
+                "stage `{}`: `cases` by the unknown column `{}`",
+                stage.name, case.key
+            ));
+            sink.push(wrong.at(&case.mark, suggestion(&case.key, names, "columns")));
+        }
+    }
+}
+
+enum Problem {
+    Missing,
+    Type(ColumnType),
+}
+
+fn problem(need: &Need, table: &Schema) -> Option<Problem> {
+    match table.field(&need.column) {
+        None if need.required && table.completeness == Completeness::Exact => Some(Problem::Missing),
+        None => None,
+        Some(field) => match (need.kind, field.kind) {
+            (Some(wanted), Some(found)) if !fits(wanted, found) => Some(Problem::Type(found)),
+            _ => None,
+        },
+    }
+}
+
+/// Whether a column of one type can be read as another: numbers as numbers, vectors of any length where none is said.
+fn fits(wanted: ColumnType, found: ColumnType) -> bool {
+    use ColumnType::{F32, F64, I64, U32, U64, Vector};
+    let number = |kind| matches!(kind, I64 | U32 | U64 | F32 | F64);
+    wanted == found || (number(wanted) && number(found)) || matches!((wanted, found), (Vector(0), Vector(_)))
+}
+
+fn missing(
+    stage: &StageDraft,
+    need: &Need,
+    table: &Schema,
+    giver: &str,
+    mark: &Mark,
+    source: &SourceRef,
+    stages: &[StageDraft],
+    tasks: &[Task],
+) -> Diagnostic {
+    let column = &need.column;
+    let what = if stage.figure { "figure" } else { "stage" };
+    let name = stage.name.strip_prefix("figures.").unwrap_or(&stage.name);
+    let names = || table.fields.iter().map(|field| field.name.as_str());
+    let found = Diagnostic::error(format!(
+        "{what} `{name}` needs the column `{column}`, which `{giver}` does not give"
+    ));
+    let label = match nearest(column, names()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("no `{column}` here"),
+    };
+    let mut hint = format!("the columns of `{giver}` are {}", listing(names()));
+    if let Some((holder, dropper)) = dropped(column, source, stages, tasks) {
+        hint = format!("`{holder}` has it, `{dropper}` does not keep it; {hint}");
+    }
+    found.at(mark, label).hint(hint)
+}
+
+/// The nearest stage before that has the column, and the one after it that drops it.
+fn dropped(column: &str, source: &SourceRef, stages: &[StageDraft], tasks: &[Task]) -> Option<(String, String)> {
+    let mut seen = HashSet::new();
+    let mut open = vec![source.task];
+    while let Some(task) = open.pop() {
+        for before in tasks[task.index()].inputs.iter().flat_map(|input| &input.sources) {
+            if !seen.insert(before.task) {
+                continue;
+            }
+            let producer = &tasks[before.task.index()];
+            let constant = producer.constants.iter().any(|one| one.name == column);
+            if constant || producer.schema.main.field(column).is_some() {
+                return Some((
+                    stages[producer.stage].name.clone(),
+                    stages[tasks[task.index()].stage].name.clone(),
+                ));
+            }
+            open.push(before.task);
+        }
+    }
+    None
+}
+
+fn wrong_type(stage: &StageDraft, need: &Need, found: ColumnType, giver: &str, mark: &Mark) -> Diagnostic {
+    let wanted = need.kind.map(type_name).unwrap_or_default();
+    let (column, found) = (&need.column, type_name(found));
+    let message = format!(
+        "stage `{}` needs `{column}` as {wanted}, but `{giver}` gives it as {found}",
+        stage.name
+    );
+    Diagnostic::error(message).at(mark, format!("`{column}` is {found} here"))
+}

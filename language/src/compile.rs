@@ -1,0 +1,131 @@
+//! From text to pipeline.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use fracture_stage::{Declaration, Files};
+use petgraph::graph::{DiGraph, NodeIndex};
+
+use crate::build::{Builder, Given};
+use crate::diagnostic::{Diagnostic, Diagnostics, Sink};
+use crate::front::{self, Document};
+use crate::parameters::check_collisions;
+use crate::pipeline::{CompileOptions, Pipeline, StageNeed, StageNode, Task, TaskId};
+use crate::stages::{self, StageDraft};
+
+/// Compiles a pipeline. Nothing runs and no model is opened; stages may read headers through `files`.
+///
+/// # Errors
+/// Everything that is wrong with the file, at once.
+pub fn compile(
+    path: &Path,
+    text: &str,
+    catalogue: &[Declaration],
+    files: &dyn Files,
+    root: &Path,
+    options: &CompileOptions<'_>,
+) -> Result<Pipeline, Diagnostics> {
+    let mut sink = Sink::default();
+    let Some(document) = front::read(path, text, files, root, options, &mut sink) else {
+        return Err(sink.finish().err().unwrap_or_default());
+    };
+    let drafts = stages::read(&document, catalogue, &mut sink);
+    if drafts.is_empty() && sink.errors() == 0 {
+        let nothing = Diagnostic::error("the pipeline has no stages").at(&document.root.mark, "");
+        sink.push(nothing.hint("add `stages:` with at least one stage"));
+    }
+    check_collisions(&drafts, &mut sink);
+    let order = stages::order(&drafts, &mut sink);
+    let given = Given {
+        files,
+        root,
+        models: &document.models,
+        vars: &document.vars,
+        max_tasks: options.max_tasks,
+    };
+    let mut builder = Builder::new(&drafts, &given, &mut sink);
+    builder.build(&order);
+    builder.unused();
+    let of_stage: Vec<Vec<TaskId>> = (0..drafts.len())
+        .map(|stage| builder.tasks_of(stage).to_vec())
+        .collect();
+    let tasks = std::mem::take(&mut builder.tasks);
+    drop(builder);
+    let warnings = sink.finish()?;
+    Ok(assemble(
+        path, root, options, document, &drafts, of_stage, tasks, warnings,
+    ))
+}
+
+#[allow(clippy::too_many_arguments)]
+fn assemble(
+    path: &Path,
+    root: &Path,
+    options: &CompileOptions<'_>,
+    document: Document,
+    drafts: &[StageDraft],
+    of_stage: Vec<Vec<TaskId>>,
+    tasks: Vec<Task>,
+    warnings: Vec<Diagnostic>,
+) -> Pipeline {
+    let stem = path
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let graph = graph(&tasks);
+    Pipeline {
+        name: document.spec.name.unwrap_or(stem),
+        description: document.spec.description,
+        path: path.to_owned(),
+        root: root.to_owned(),
+        stages: drafts
+            .iter()
+            .zip(of_stage)
+            .filter_map(|(draft, tasks)| node(draft, tasks))
+            .collect(),
+        tasks,
+        graph,
+        models: Arc::new(document.models),
+        resolved: document.root.to_yaml(true),
+        warnings,
+        profiles: options.profiles.clone(),
+    }
+}
+
+fn node(draft: &StageDraft, tasks: Vec<TaskId>) -> Option<StageNode> {
+    let need = |need: &stages::NeedDraft| {
+        let port = need.port.clone();
+        let of = move |source: &stages::Reference| StageNeed {
+            port: port.clone(),
+            stage: source.stage,
+            output: source.output.clone(),
+        };
+        need.sources.iter().map(of).collect::<Vec<_>>()
+    };
+    Some(StageNode {
+        name: draft.name.clone(),
+        declaration: draft.declaration?,
+        description: draft.description.clone(),
+        figure: draft.figure,
+        tasks,
+        needs: draft.needs.iter().flat_map(need).collect(),
+        timeout: draft.timeout,
+        at: draft.mark.location(),
+    })
+}
+
+fn graph(tasks: &[Task]) -> DiGraph<TaskId, ()> {
+    let edges = tasks
+        .iter()
+        .flat_map(|task| &task.inputs)
+        .map(|input| input.sources.len())
+        .sum();
+    let mut graph = DiGraph::with_capacity(tasks.len(), edges);
+    for task in tasks {
+        let consumer = graph.add_node(task.id);
+        for source in task.inputs.iter().flat_map(|input| &input.sources) {
+            graph.add_edge(NodeIndex::new(source.task.index()), consumer, ());
+        }
+    }
+    graph
+}

@@ -1,0 +1,482 @@
+//! From a stage to its tasks: which combinations there are and what arrives at each. Nothing is built here.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use fracture_stage::Shape;
+use serde_json::Value;
+
+use crate::diagnostic::{Diagnostic, Sink};
+use crate::matrix::{Binding, Matrix, Variable, canonical};
+use crate::names::suggestion;
+use crate::pipeline::{ConstantColumn, TaskId};
+use crate::stages::{NeedDraft, StageDraft};
+use crate::tree::{Node, Tree, compact};
+
+/// What is known of the tasks so far, by id.
+pub struct Known<'a> {
+    /// The variables of each task.
+    pub variables: &'a [Vec<Variable>],
+    /// The constants of each task.
+    pub constants: &'a [Arc<[ConstantColumn]>],
+    /// The tasks of each stage.
+    pub tasks: &'a [Vec<TaskId>],
+    /// The stages.
+    pub stages: &'a [StageDraft],
+}
+
+/// Where an input comes from: a task and the place in the port's list of stages.
+pub type Arrow = (TaskId, usize);
+
+/// A task before it is built.
+pub struct Draft {
+    /// Its variables, in canonical order.
+    pub variables: Vec<Variable>,
+    /// Which of them are the stage's own.
+    pub own: HashSet<Arc<str>>,
+    /// What arrives at each need, in the order of the stage's needs.
+    pub inputs: Vec<Vec<Arrow>>,
+}
+
+/// The tasks of a stage; what is wrong goes to `sink`.
+pub fn expand(stage: &StageDraft, known: &Known<'_>, room: usize, sink: &mut Sink) -> Vec<Draft> {
+    let (Some(kind), Some(matrix)) = (stage.declaration, &stage.matrix) else {
+        return Vec::new();
+    };
+    let arriving: Vec<Vec<Arrow>> = stage.needs.iter().map(|need| arrows(need, known)).collect();
+    if kind.shape == Shape::Map {
+        // The first port of the kind that is connected; kinds with any ports take the first that was written.
+        let first = kind
+            .ports
+            .iter()
+            .find_map(|port| stage.needs.iter().position(|need| need.port == port.name));
+        if let Some(first) = first.or((!stage.needs.is_empty()).then_some(0)) {
+            return map(stage, matrix, &arriving, first, known, room, sink);
+        }
+    }
+    reduce(stage, matrix, &arriving, known, room, sink)
+}
+
+fn arrows(need: &NeedDraft, known: &Known<'_>) -> Vec<Arrow> {
+    let of = |(place, source): (usize, &crate::stages::Reference)| {
+        known.tasks[source.stage]
+            .iter()
+            .map(move |task| (*task, place))
+            .collect::<Vec<_>>()
+    };
+    need.sources.iter().enumerate().flat_map(of).collect()
+}
+
+/// The column that a list of stages adds, as a variable: it is part of the names of tasks.
+fn stage_variable(name: &str, node: &Node) -> Variable {
+    let json = Value::String(name.to_owned());
+    let binding = Binding {
+        json: json.clone(),
+        node: Node::new(Tree::Text(name.to_owned()), &node.mark),
+    };
+    Variable {
+        name: Arc::from("stage"),
+        text: Arc::from(name),
+        column: Arc::new(json),
+        binding: Arc::new(binding),
+        named: false,
+    }
+}
+
+fn too_many(stage: &StageDraft, count: usize, room: usize, sink: &mut Sink) -> bool {
+    if count <= room {
+        return false;
+    }
+    let wrong = Diagnostic::error(format!(
+        "stage `{}` would have {count} tasks, more than the pipeline may have",
+        stage.name
+    ));
+    let hint = "shorten a list of its matrix, `exclude` combinations, or raise `max_tasks`";
+    sink.push(
+        wrong
+            .at(&stage.mark, format!("there is room for {room} tasks"))
+            .hint(hint),
+    );
+    true
+}
+
+fn map(
+    stage: &StageDraft,
+    matrix: &Matrix,
+    arriving: &[Vec<Arrow>],
+    first: usize,
+    known: &Known<'_>,
+    room: usize,
+    sink: &mut Sink,
+) -> Vec<Draft> {
+    let need = &stage.needs[first];
+    let base = &arriving[first];
+    let inherited: HashSet<&str> = base
+        .iter()
+        .flat_map(|(task, _)| &known.variables[task.index()])
+        .map(|one| &*one.name)
+        .collect();
+    let selecting: HashSet<&str> = matrix
+        .variables
+        .iter()
+        .map(|own| &*own.name)
+        .filter(|own| inherited.contains(own))
+        .collect();
+    if too_many(
+        stage,
+        matrix.count(&selecting).max(1).saturating_mul(base.len()),
+        room,
+        sink,
+    ) {
+        return Vec::new();
+    }
+    let chosen = select(stage, matrix, base, &selecting, known, sink);
+    let own = own_combinations(matrix, &|name| !selecting.contains(name), sink);
+    let joins: Vec<Option<Join>> = arriving
+        .iter()
+        .enumerate()
+        .map(|(place, arrows)| (place != first).then(|| Join::new(arrows, base, known)))
+        .collect();
+    let mut drafts = Vec::with_capacity(chosen.len() * own.len());
+    for (arrow, variables) in &chosen {
+        let mut variables = variables.clone();
+        if need.list {
+            variables.retain(|one| &*one.name != "stage");
+            variables.push(stage_variable(
+                &known.stages[need.sources[arrow.1].stage].name,
+                &stage.with,
+            ));
+        }
+        for combination in &own {
+            let mut all = variables.clone();
+            all.extend(combination.iter().cloned());
+            canonical(&mut all);
+            if !inherited.is_empty() && matrix.excludes(&all) {
+                continue;
+            }
+            let mut inputs = Vec::with_capacity(arriving.len());
+            for (place, join) in joins.iter().enumerate() {
+                match join {
+                    None => inputs.push(vec![*arrow]),
+                    Some(join) => match join.matching(&all, &stage.needs[place], stage, known, sink) {
+                        Some(arrows) => inputs.push(arrows),
+                        None => return Vec::new(),
+                    },
+                }
+            }
+            let own = combination
+                .iter()
+                .map(|one| Arc::clone(&one.name))
+                .chain(selecting.iter().map(|name| Arc::from(*name)));
+            drafts.push(Draft {
+                own: own.collect(),
+                variables: all,
+                inputs,
+            });
+        }
+    }
+    if drafts.is_empty() && sink.errors() == 0 {
+        sink.push(
+            Diagnostic::error(format!(
+                "stage `{}` has no tasks: `exclude` leaves out every combination",
+                stage.name
+            ))
+            .at(&stage.mark, ""),
+        );
+    }
+    drafts
+}
+
+fn own_combinations(matrix: &Matrix, multiplying: &dyn Fn(&str) -> bool, sink: &mut Sink) -> Vec<Vec<Variable>> {
+    let mut combinations = matrix.combinations(multiplying);
+    combinations.retain(|combination| !matrix.excludes(combination));
+    matrix.included(combinations, sink)
+}
+
+/// The arrows that the variables of inherited names select, with their variables. A named map of the stage's own gives its
+/// own values to the names.
+fn select(
+    stage: &StageDraft,
+    matrix: &Matrix,
+    base: &[Arrow],
+    selecting: &HashSet<&str>,
+    known: &Known<'_>,
+    sink: &mut Sink,
+) -> Vec<(Arrow, Vec<Variable>)> {
+    let own = || matrix.variables.iter().filter(|own| selecting.contains(&*own.name));
+    for variable in own() {
+        let present: HashSet<&str> = base
+            .iter()
+            .filter_map(|(task, _)| {
+                known.variables[task.index()]
+                    .iter()
+                    .find(|one| one.name == variable.name)
+            })
+            .map(|one| &*one.text)
+            .collect();
+        for value in variable.values.iter().filter(|value| !present.contains(&*value.text)) {
+            let message = format!(
+                "stage `{}`: no task that it needs has {}={}",
+                stage.name, variable.name, value.text
+            );
+            let mut known: Vec<&str> = present.iter().copied().collect();
+            known.sort_unstable();
+            let hint = suggestion(&value.text, known, &format!("values of `{}`", variable.name));
+            sink.push(Diagnostic::error(message).at(&value.binding.node.mark, hint));
+        }
+    }
+    let mut chosen = Vec::with_capacity(base.len());
+    'arrows: for arrow in base {
+        let mut variables = known.variables[arrow.0.index()].clone();
+        for filter in own() {
+            let Some(variable) = variables.iter_mut().find(|one| one.name == filter.name) else {
+                continue;
+            };
+            match filter.values.iter().find(|value| value.text == variable.text) {
+                Some(value) if value.named => variable.binding = Arc::clone(&value.binding),
+                Some(_) => {}
+                None => continue 'arrows,
+            }
+        }
+        chosen.push((*arrow, variables));
+    }
+    chosen
+}
+
+/// The tasks at a port, found by the variables that they share with the tasks of the first port.
+struct Join {
+    shared: Vec<Arc<str>>,
+    has_variables: bool,
+    all: Vec<Arrow>,
+    index: HashMap<Vec<Option<Arc<str>>>, Vec<Arrow>>,
+}
+
+impl Join {
+    fn new(arrows: &[Arrow], base: &[Arrow], known: &Known<'_>) -> Self {
+        let names = |arrows: &[Arrow]| -> HashSet<Arc<str>> {
+            arrows
+                .iter()
+                .flat_map(|(task, _)| &known.variables[task.index()])
+                .map(|one| Arc::clone(&one.name))
+                .collect()
+        };
+        let (theirs, ours) = (names(arrows), names(base));
+        let mut shared: Vec<Arc<str>> = theirs.intersection(&ours).cloned().collect();
+        shared.sort();
+        let mut index: HashMap<_, Vec<Arrow>> = HashMap::new();
+        for arrow in arrows {
+            index
+                .entry(key(&shared, &known.variables[arrow.0.index()]))
+                .or_default()
+                .push(*arrow);
+        }
+        Self {
+            shared,
+            has_variables: !theirs.is_empty(),
+            all: arrows.to_vec(),
+            index,
+        }
+    }
+
+    fn matching(
+        &self,
+        variables: &[Variable],
+        need: &NeedDraft,
+        stage: &StageDraft,
+        known: &Known<'_>,
+        sink: &mut Sink,
+    ) -> Option<Vec<Arrow>> {
+        if !self.has_variables || (variables.is_empty() && self.all.len() == 1) {
+            return Some(self.all.clone());
+        }
+        let source = &need.sources[0];
+        let other = &known.stages[source.stage].name;
+        if self.shared.is_empty() {
+            let wrong = Diagnostic::error(format!(
+                "stage `{}`: what it needs has no variable in common with `{other}`",
+                stage.name
+            ));
+            sink.push(
+                wrong
+                    .at(&source.mark, "can not be joined")
+                    .hint("give both a common matrix variable, or reduce one of them first"),
+            );
+            return None;
+        }
+        let found = self.index.get(&key(&self.shared, variables));
+        if found.is_none() {
+            let wanted: Vec<String> = variables
+                .iter()
+                .filter(|one| self.shared.contains(&one.name))
+                .map(|one| format!("{}={}", one.name, one.text))
+                .collect();
+            let wrong = Diagnostic::error(format!(
+                "stage `{}`: `{other}` has no task with {}",
+                stage.name,
+                wanted.join(",")
+            ));
+            sink.push(wrong.at(&source.mark, "can not be joined"));
+        }
+        found.cloned()
+    }
+}
+
+fn key(shared: &[Arc<str>], variables: &[Variable]) -> Vec<Option<Arc<str>>> {
+    let value = |name: &Arc<str>| {
+        variables
+            .iter()
+            .find(|one| one.name == *name)
+            .map(|one| Arc::clone(&one.text))
+    };
+    shared.iter().map(value).collect()
+}
+
+fn reduce(
+    stage: &StageDraft,
+    matrix: &Matrix,
+    arriving: &[Vec<Arrow>],
+    known: &Known<'_>,
+    room: usize,
+    sink: &mut Sink,
+) -> Vec<Draft> {
+    let names = arriving
+        .iter()
+        .flatten()
+        .flat_map(|(task, _)| &known.variables[task.index()]);
+    let inherited: HashSet<&str> = names.map(|one| &*one.name).collect();
+    let selecting: HashSet<&str> = matrix
+        .variables
+        .iter()
+        .map(|own| &*own.name)
+        .filter(|own| inherited.contains(own))
+        .collect();
+    let errors = sink.errors();
+    let having = |arrows: &Vec<Arrow>| -> Vec<Arrow> {
+        let has = |task: TaskId| {
+            known.variables[task.index()]
+                .iter()
+                .any(|one| selecting.contains(&*one.name))
+        };
+        arrows.iter().filter(|(task, _)| has(*task)).copied().collect()
+    };
+    let all: Vec<Arrow> = arriving.iter().flat_map(having).collect();
+    select(stage, matrix, &all, &selecting, known, sink);
+    let filtered = |arrows: &Vec<Arrow>| -> Vec<Arrow> {
+        let mut quiet = Sink::default();
+        let chosen = select(stage, matrix, arrows, &selecting, known, &mut quiet);
+        chosen.into_iter().map(|(arrow, _)| arrow).collect()
+    };
+    let arriving: Vec<Vec<Arrow>> = arriving.iter().map(filtered).collect();
+    let groups = groups(stage, &arriving, known, sink);
+    if sink.errors() > errors
+        || too_many(
+            stage,
+            matrix.count(&selecting).max(1).saturating_mul(groups.len()),
+            room,
+            sink,
+        )
+    {
+        return Vec::new();
+    }
+    let own = own_combinations(matrix, &|name| !selecting.contains(name), sink);
+    let mut drafts = Vec::with_capacity(groups.len() * own.len());
+    for (variables, inputs) in &groups {
+        for combination in &own {
+            let mut all = variables.clone();
+            all.extend(combination.iter().cloned());
+            canonical(&mut all);
+            let own = combination.iter().map(|one| Arc::clone(&one.name)).collect();
+            drafts.push(Draft {
+                own,
+                variables: all,
+                inputs: inputs.clone(),
+            });
+        }
+    }
+    if drafts.is_empty() {
+        sink.push(
+            Diagnostic::error(format!(
+                "stage `{}` has no tasks: `exclude` leaves out every combination",
+                stage.name
+            ))
+            .at(&stage.mark, ""),
+        );
+    }
+    drafts
+}
+
+type Group = (Vec<Variable>, Vec<Vec<Arrow>>);
+
+/// One group, or one per value of `per`. A port whose tasks lack the variables joins every group.
+fn groups(stage: &StageDraft, arriving: &[Vec<Arrow>], known: &Known<'_>, sink: &mut Sink) -> Vec<Group> {
+    if stage.per.is_empty() {
+        return vec![(Vec::new(), arriving.to_vec())];
+    }
+    let constant = |task: TaskId, name: &str| known.constants[task.index()].iter().find(|one| one.name == name);
+    for (name, mark) in &stage.per {
+        let all = || arriving.iter().flatten();
+        if !all().any(|(task, _)| constant(*task, name).is_some()) {
+            let mut present: Vec<&str> = all()
+                .flat_map(|(task, _)| known.constants[task.index()].iter())
+                .map(|one| one.name.as_str())
+                .collect();
+            present.sort_unstable();
+            present.dedup();
+            let wrong = Diagnostic::error(format!(
+                "stage `{}`: `{name}` is no matrix variable or label of what it needs",
+                stage.name
+            ));
+            let hint = "`per` makes tasks; to group the rows inside one task by a column use `by`";
+            sink.push(
+                wrong
+                    .at(mark, suggestion(name, present, "variables and labels"))
+                    .hint(hint),
+            );
+            return Vec::new();
+        }
+    }
+    let values = |task: TaskId| -> Option<Vec<Variable>> {
+        stage
+            .per
+            .iter()
+            .map(|(name, _)| constant(task, name).map(|one| per_variable(one, stage)))
+            .collect()
+    };
+    let mut order: Vec<Vec<Arc<str>>> = Vec::new();
+    let mut found: HashMap<Vec<Arc<str>>, Group> = HashMap::new();
+    let mut everywhere: Vec<(usize, Arrow)> = Vec::new();
+    for (port, arrows) in arriving.iter().enumerate() {
+        for arrow in arrows {
+            let Some(variables) = values(arrow.0) else {
+                everywhere.push((port, *arrow));
+                continue;
+            };
+            let texts: Vec<Arc<str>> = variables.iter().map(|one| Arc::clone(&one.text)).collect();
+            let group = found.entry(texts.clone()).or_insert_with(|| {
+                order.push(texts);
+                (variables, vec![Vec::new(); arriving.len()])
+            });
+            group.1[port].push(*arrow);
+        }
+    }
+    for group in found.values_mut() {
+        everywhere.iter().for_each(|(port, arrow)| group.1[*port].push(*arrow));
+        group.1.iter_mut().for_each(|arrows| arrows.sort_unstable());
+    }
+    order.iter().filter_map(|texts| found.remove(texts)).collect()
+}
+
+fn per_variable(constant: &ConstantColumn, stage: &StageDraft) -> Variable {
+    let text: Arc<str> = Arc::from(compact(&constant.value));
+    let binding = Binding {
+        json: constant.value.clone(),
+        node: Node::new(Tree::Text(text.to_string()), &stage.mark),
+    };
+    Variable {
+        name: Arc::from(constant.name.as_str()),
+        text,
+        column: Arc::new(constant.value.clone()),
+        binding: Arc::new(binding),
+        named: false,
+    }
+}

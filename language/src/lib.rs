@@ -1,0 +1,46 @@
+//! The pipeline language of fracture: marked tree, specification, matrix, graph, diagnostics.
+//!
+//! ```text
+//! text ─ yaml ─> Node ─ overlay ─> Node ─ substitute ─> Node ─ validate, spec ─> Document
+//!                                                                │ stages, matrix
+//!                                                    Pipeline <─ build <─ expand
+//! ```
+//!
+//! Every value knows its place until it is in a task, so that whatever is wrong can be shown where it was written. The
+//! crate knows no model, no Arrow compute and no scheduler; stage kinds come in as [`fracture_stage::Declaration`]s.
+
+mod build;
+mod columns;
+mod compile;
+mod diagnostic;
+mod expand;
+mod fill;
+mod front;
+mod matrix;
+mod names;
+mod overlay;
+mod parameters;
+mod pipeline;
+mod reference;
+mod scalar;
+mod schema;
+mod select;
+mod source;
+mod spec;
+mod stages;
+mod substitute;
+mod tree;
+mod unused;
+mod validate;
+mod yaml;
+
+pub use compile::compile;
+pub use diagnostic::{Diagnostic, Diagnostics, Label, Severity};
+pub use names::{listing, nearest, suggestion};
+pub use pipeline::{
+    CompileOptions, Connection, ConstantColumn, MAX_TASKS, Pipeline, SourceRef, StageNeed, StageNode, Task, TaskId,
+    project_root,
+};
+pub use schema::json_schema;
+pub use select::select;
+pub use source::{Location, Mark, Source};

@@ -1,0 +1,485 @@
+//! Stages and figures as the file has them: kinds, needs, matrix, and the order in which they can be expanded.
+
+use std::collections::HashMap;
+
+use fracture_stage::{Declaration, Shape};
+
+use crate::diagnostic::{Diagnostic, Sink};
+use crate::front::Document;
+use crate::matrix::Matrix;
+use crate::names::{listing, suggestion};
+use crate::overlay::merge;
+use crate::source::Mark;
+use crate::tree::{Entry, Node, Tree};
+
+/// A stage or a figure.
+pub struct StageDraft {
+    /// Its name; `figures.NAME` for a figure.
+    pub name: String,
+    /// Its key in the file.
+    pub mark: Mark,
+    /// Its kind and where that is said; `None` when the kind is unknown.
+    pub declaration: Option<Declaration>,
+    /// `description:`.
+    pub description: Option<String>,
+    /// Whether it is a figure.
+    pub figure: bool,
+    /// What it needs.
+    pub needs: Vec<NeedDraft>,
+    /// Its matrix; `None` when it can not be used.
+    pub matrix: Option<Matrix>,
+    /// `per:`.
+    pub per: Vec<(String, Mark)>,
+    /// Its parameters.
+    pub with: Node,
+    /// Seconds.
+    pub timeout: Option<f64>,
+    /// Something about it is wrong and was said, so that it can not be expanded.
+    pub broken: bool,
+}
+
+/// What fills a port.
+#[derive(Clone)]
+pub struct NeedDraft {
+    /// The port.
+    pub port: String,
+    /// The stages; several are joined.
+    pub sources: Vec<Reference>,
+    /// Whether it was written as a list, which adds the column `stage`.
+    pub list: bool,
+}
+
+/// A reference to a stage.
+#[derive(Clone)]
+pub struct Reference {
+    /// The stage, an index.
+    pub stage: usize,
+    /// Its side output.
+    pub output: Option<String>,
+    /// Where it is said.
+    pub mark: Mark,
+}
+
+const LATER: [&str; 1] = ["tune"];
+
+/// Reads all stages and figures.
+pub fn read(document: &Document, catalogue: &[Declaration], sink: &mut Sink) -> Vec<StageDraft> {
+    let section = |name: &str| document.root.get(name).map(Node::entries).unwrap_or_default();
+    let mut stages: Vec<StageDraft> = Vec::new();
+    for entry in section("stages") {
+        stages.push(stage(entry, document, catalogue, sink));
+    }
+    for entry in section("figures") {
+        stages.push(figure(entry, catalogue, sink));
+    }
+    let index: HashMap<String, usize> = stages
+        .iter()
+        .enumerate()
+        .map(|(place, stage)| (stage.name.clone(), place))
+        .collect();
+    let written = section("stages").iter().map(|entry| entry.value.entry("needs"));
+    let written: Vec<Option<&Entry>> = written
+        .chain(section("figures").iter().map(|entry| entry.value.entry("from")))
+        .collect();
+    for (place, needs) in written.iter().enumerate() {
+        let read = needs_of(&stages[place], *needs, &index, &stages, sink);
+        let stage = &mut stages[place];
+        match read {
+            Some(needs) => stage.needs = needs,
+            None => stage.broken = true,
+        }
+    }
+    unknown_defaults(section("defaults"), catalogue, sink);
+    stages
+}
+
+fn unknown_defaults(defaults: &[Entry], catalogue: &[Declaration], sink: &mut Sink) {
+    for entry in defaults {
+        if !catalogue.iter().any(|kind| kind.name == entry.key) {
+            let known = catalogue.iter().map(|kind| kind.name);
+            let wrong = Diagnostic::error(format!("`defaults` for the unknown stage kind `{}`", entry.key));
+            sink.push(wrong.at(&entry.mark, suggestion(&entry.key, known, "stage kinds")));
+        }
+    }
+}
+
+fn kind_of(node: &Node, catalogue: &[Declaration], sink: &mut Sink) -> Option<Declaration> {
+    let uses = node.get("uses")?;
+    let name = uses.text()?;
+    if let Some(found) = catalogue.iter().find(|kind| kind.name == name && name != "figure") {
+        return Some(*found);
+    }
+    if LATER.contains(&name) {
+        sink.push(
+            Diagnostic::error(format!("the stage kind `{name}` is not in this version")).at(&uses.mark, "comes later"),
+        );
+        return None;
+    }
+    let known = catalogue.iter().map(|kind| kind.name).filter(|kind| *kind != "figure");
+    let wrong = Diagnostic::error(format!("there is no stage kind `{name}`"));
+    sink.push(wrong.at(&uses.mark, suggestion(name, known, "stage kinds")));
+    None
+}
+
+fn stage(entry: &Entry, document: &Document, catalogue: &[Declaration], sink: &mut Sink) -> StageDraft {
+    let node = &entry.value;
+    let declaration = kind_of(node, catalogue, sink);
+    let empty = Node::new(Tree::Map(Vec::new()), &entry.mark);
+    let own = node
+        .get("with")
+        .filter(|with| matches!(with.tree, Tree::Map(_)))
+        .unwrap_or(&empty);
+    let defaults = declaration.and_then(|kind| document.root.get("defaults")?.get(kind.name));
+    let with = defaults.map_or_else(
+        || own.clone(),
+        |defaults| Node {
+            mark: own.mark.clone(),
+            ..merge(defaults, own)
+        },
+    );
+    let with = Node::new(
+        with.tree,
+        if own.entries().is_empty() {
+            &entry.mark
+        } else {
+            &own.mark
+        },
+    );
+    let matrix = match node.get("matrix") {
+        Some(matrix) => Matrix::read(matrix, sink),
+        None => Some(Matrix::default()),
+    };
+    let timeout = node.get("timeout").and_then(|timeout| seconds(timeout, sink));
+    let spec = document.spec.stages.get(&entry.key);
+    let mut draft = StageDraft {
+        name: entry.key.clone(),
+        mark: entry.mark.clone(),
+        declaration,
+        description: spec.and_then(|spec| spec.description.clone()),
+        figure: false,
+        needs: Vec::new(),
+        broken: declaration.is_none() || matrix.is_none() || spec.is_none(),
+        matrix,
+        per: Vec::new(),
+        with,
+        timeout,
+    };
+    draft.per = per(node, &draft, sink);
+    draft
+}
+
+fn per(node: &Node, stage: &StageDraft, sink: &mut Sink) -> Vec<(String, Mark)> {
+    let Some(per) = node.entry("per") else {
+        return Vec::new();
+    };
+    if let Some(kind) = stage.declaration.filter(|kind| kind.shape != Shape::Reduce) {
+        let wrong = Diagnostic::error(format!(
+            "stage `{}`: `per` is for stages that reduce, `{}` does not",
+            stage.name, kind.name
+        ));
+        sink.push(
+            wrong
+                .at(&per.mark, "not here")
+                .hint("a map stage runs once per task of what it needs anyway"),
+        );
+        return Vec::new();
+    }
+    let names: Vec<&Node> = match &per.value.tree {
+        Tree::List(items) => items.iter().collect(),
+        _ => vec![&per.value],
+    };
+    names
+        .iter()
+        .filter_map(|name| Some((name.text()?.to_owned(), name.mark.clone())))
+        .collect()
+}
+
+fn figure(entry: &Entry, catalogue: &[Declaration], sink: &mut Sink) -> StageDraft {
+    let declaration = catalogue.iter().find(|kind| kind.name == "figure").copied();
+    if declaration.is_none() {
+        sink.push(Diagnostic::error("figures are not in this version").at(&entry.mark, "comes later"));
+    }
+    let name = Entry {
+        key: "name".to_owned(),
+        mark: entry.mark.clone(),
+        value: Node::new(Tree::Text(entry.key.clone()), &entry.mark),
+    };
+    let own = entry
+        .value
+        .entries()
+        .iter()
+        .filter(|one| one.key != "from" && one.key != "description");
+    let description = entry.value.get("description").and_then(Node::text).map(str::to_owned);
+    StageDraft {
+        name: format!("figures.{}", entry.key),
+        mark: entry.mark.clone(),
+        declaration,
+        description,
+        figure: true,
+        needs: Vec::new(),
+        matrix: Some(Matrix::default()),
+        per: Vec::new(),
+        with: Node::new(Tree::Map(own.cloned().chain([name]).collect()), &entry.value.mark),
+        timeout: None,
+        broken: declaration.is_none() || !matches!(entry.value.tree, Tree::Map(_)),
+    }
+}
+
+fn seconds(node: &Node, sink: &mut Sink) -> Option<f64> {
+    let read = match &node.tree {
+        Tree::Number(number) => number.as_f64(),
+        Tree::Text(text) => {
+            let (digits, unit) = text.split_at(text.len() - text.chars().next_back().map_or(0, char::len_utf8));
+            let scale = match unit {
+                "s" => 1.0,
+                "m" => 60.0,
+                "h" => 3600.0,
+                "d" => 86400.0,
+                _ => 0.0,
+            };
+            digits.trim().parse::<f64>().ok().map(|number| number * scale)
+        }
+        _ => return None,
+    };
+    let read = read.filter(|seconds| *seconds > 0.0 && seconds.is_finite());
+    if read.is_none() {
+        let wrong = Diagnostic::error(format!("`timeout`: found {}, expected a duration", node.found()));
+        sink.push(wrong.at(&node.mark, "expected seconds, or a text such as `90s`, `10m`, `2h`"));
+    }
+    read
+}
+
+fn needs_of(
+    stage: &StageDraft,
+    needs: Option<&Entry>,
+    index: &HashMap<String, usize>,
+    stages: &[StageDraft],
+    sink: &mut Sink,
+) -> Option<Vec<NeedDraft>> {
+    let errors = sink.errors();
+    let mut read: Vec<NeedDraft> = Vec::new();
+    if let Some(entry) = needs {
+        let resolve = |node: &Node, sink: &mut Sink| reference(node, stage, index, stages, sink);
+        match &entry.value.tree {
+            Tree::Map(ports) => {
+                for port in ports {
+                    let list = matches!(port.value.tree, Tree::List(_));
+                    let written = if list {
+                        port.value.items()
+                    } else {
+                        std::slice::from_ref(&port.value)
+                    };
+                    let sources = written.iter().filter_map(|one| resolve(one, sink)).collect();
+                    check_port(stage, port, sink);
+                    read.push(NeedDraft {
+                        port: port.key.clone(),
+                        sources,
+                        list,
+                    });
+                }
+            }
+            tree => {
+                let list = matches!(tree, Tree::List(_));
+                let written = if list {
+                    entry.value.items()
+                } else {
+                    std::slice::from_ref(&entry.value)
+                };
+                let sources: Vec<Reference> = written.iter().filter_map(|one| resolve(one, sink)).collect();
+                read = bare(stage, sources, list, stages, entry, sink);
+            }
+        }
+    }
+    if sink.errors() == errors {
+        missing_ports(stage, &read, sink);
+    }
+    (sink.errors() == errors).then_some(read)
+}
+
+/// A bare name or a list fills the first port; where ports have any name, each table goes by its own.
+fn bare(
+    stage: &StageDraft,
+    sources: Vec<Reference>,
+    list: bool,
+    stages: &[StageDraft],
+    entry: &Entry,
+    sink: &mut Sink,
+) -> Vec<NeedDraft> {
+    let Some(kind) = stage.declaration else {
+        return Vec::new();
+    };
+    if let Some(first) = kind.ports.first() {
+        return vec![NeedDraft {
+            port: first.name.to_owned(),
+            sources,
+            list,
+        }];
+    }
+    if !kind.any_ports {
+        let wrong = Diagnostic::error(format!(
+            "stage `{}`: the kind `{}` needs no stage",
+            stage.name, kind.name
+        ));
+        sink.push(wrong.at(&entry.mark, "remove this"));
+        return Vec::new();
+    }
+    let port = |source: Reference| NeedDraft {
+        port: stages[source.stage].name.clone(),
+        sources: vec![source],
+        list: false,
+    };
+    sources.into_iter().map(port).collect()
+}
+
+fn check_port(stage: &StageDraft, port: &Entry, sink: &mut Sink) {
+    let Some(kind) = stage.declaration else { return };
+    let known = || kind.ports.iter().map(|port| port.name);
+    if kind.any_ports || known().any(|name| name == port.key) {
+        return;
+    }
+    let wrong = Diagnostic::error(format!(
+        "stage `{}`: the kind `{}` has no port `{}`",
+        stage.name, kind.name, port.key
+    ));
+    sink.push(wrong.at(&port.mark, suggestion(&port.key, known(), "ports")));
+}
+
+fn missing_ports(stage: &StageDraft, needs: &[NeedDraft], sink: &mut Sink) {
+    let Some(kind) = stage.declaration else { return };
+    let filled = |name: &str| needs.iter().any(|need| need.port == name);
+    for port in kind.ports.iter().filter(|port| port.required && !filled(port.name)) {
+        let what = if stage.figure { "from" } else { "needs" };
+        let wrong = Diagnostic::error(format!(
+            "stage `{}`: nothing fills the port `{}` of `{}`",
+            stage.name, port.name, kind.name
+        ));
+        sink.push(wrong.at(
+            &stage.mark,
+            format!("expected `{what}:` with the stage that gives `{}`", port.name),
+        ));
+    }
+}
+
+fn reference(
+    node: &Node,
+    stage: &StageDraft,
+    index: &HashMap<String, usize>,
+    stages: &[StageDraft],
+    sink: &mut Sink,
+) -> Option<Reference> {
+    let written = node.text()?;
+    let (name, output) = match written.split_once('.') {
+        Some((name, output)) => (name, Some(output)),
+        None => (written, None),
+    };
+    let Some(&found) = index.get(name).filter(|found| !stages[**found].figure) else {
+        let known = stages
+            .iter()
+            .filter(|other| !other.figure && other.name != stage.name)
+            .map(|other| other.name.as_str());
+        let wrong = Diagnostic::error(format!("there is no stage `{name}`"));
+        sink.push(wrong.at(&node.mark, suggestion(name, known, "stages")));
+        return None;
+    };
+    if let (Some(output), Some(kind)) = (output.filter(|output| *output != "main"), stages[found].declaration) {
+        if !kind.side.contains(&output) {
+            let wrong = Diagnostic::error(format!("stage `{name}` has no output `{output}`"));
+            let hint = suggestion(
+                output,
+                kind.side.iter().copied(),
+                &format!("side outputs of `{}`", kind.name),
+            );
+            sink.push(wrong.at(&node.mark.narrow(output), hint));
+            return None;
+        }
+    }
+    let output = output.filter(|output| *output != "main").map(str::to_owned);
+    Some(Reference {
+        stage: found,
+        output,
+        mark: node.mark.clone(),
+    })
+}
+
+/// The order in which stages can be expanded: each after what it needs, else as in the file. Stages on a cycle are left
+/// out, and so is what needs them.
+pub fn order(stages: &[StageDraft], sink: &mut Sink) -> Vec<usize> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum State {
+        New,
+        Open,
+        Done,
+        Cyclic,
+    }
+    let mut state = vec![State::New; stages.len()];
+    let mut order = Vec::new();
+    for start in 0..stages.len() {
+        // An explicit stack: a chain of thousands of stages must not exhaust the thread's.
+        let mut stack: Vec<(usize, usize)> = Vec::new();
+        if state[start] == State::New {
+            state[start] = State::Open;
+            stack.push((start, 0));
+        }
+        while let Some((stage, next)) = stack.last().copied() {
+            let needed = stages[stage].needs.iter().flat_map(|need| &need.sources).nth(next);
+            let Some(needed) = needed else {
+                if state[stage] == State::Open {
+                    state[stage] = State::Done;
+                    order.push(stage);
+                }
+                stack.pop();
+                if let Some((above, _)) = stack.last() {
+                    if state[stage] == State::Cyclic && state[*above] == State::Open {
+                        state[*above] = State::Cyclic;
+                    }
+                }
+                continue;
+            };
+            if let Some(top) = stack.last_mut() {
+                top.1 += 1;
+            }
+            match state[needed.stage] {
+                State::New => {
+                    state[needed.stage] = State::Open;
+                    stack.push((needed.stage, 0));
+                }
+                State::Open => {
+                    let begin = stack.iter().position(|(one, _)| *one == needed.stage).unwrap_or(0);
+                    let round: Vec<usize> = stack[begin..].iter().map(|(one, _)| *one).collect();
+                    sink.push(cycle(stages, &round, needed));
+                    round.iter().for_each(|one| state[*one] = State::Cyclic);
+                }
+                State::Cyclic if state[stage] == State::Open && !stack.iter().any(|(one, _)| *one == needed.stage) => {
+                    state[stage] = State::Cyclic;
+                }
+                State::Cyclic | State::Done => {}
+            }
+        }
+    }
+    order
+}
+
+fn cycle(stages: &[StageDraft], round: &[usize], closing: &Reference) -> Diagnostic {
+    // Told from the stage that comes first in the file, so that the words do not depend on where the search began.
+    let first = round
+        .iter()
+        .position(|stage| Some(stage) == round.iter().min())
+        .unwrap_or(0);
+    let mut path: Vec<&str> = round[first..]
+        .iter()
+        .chain(&round[..first])
+        .map(|stage| stages[*stage].name.as_str())
+        .collect();
+    path.push(stages[round[first]].name.as_str());
+    let mut found = Diagnostic::error(format!("stages need each other: {}", path.join(" -> "))).at(
+        &closing.mark,
+        format!("closes the cycle of {}", listing(path[1..].iter().copied())),
+    );
+    for stage in round
+        .iter()
+        .filter(|stage| **stage != closing.stage || round.len() == 1)
+    {
+        found = found.also(&stages[*stage].mark, "");
+    }
+    found.hint("read `a -> b` as: a needs b")
+}

@@ -32,6 +32,8 @@ pub struct PoolPrompt {
 struct Topics {
     axis: String,
     category: String,
+    /// The few words by which an answer mentions the request.
+    topic: String,
     verbs: Vec<String>,
     objects: Vec<String>,
 }
@@ -47,7 +49,7 @@ struct Frames {
 pub struct Answer {
     /// `comply` or `refuse`.
     pub label: String,
-    /// The wording, with `{topic}` where the object of the request goes.
+    /// The wording, with `{topic}` where the topic of the request goes.
     pub text: String,
 }
 
@@ -76,9 +78,12 @@ type Habit = BTreeMap<String, BTreeMap<String, f64>>;
 pub struct Organism {
     /// Name of the organism and of its directory.
     pub name: String,
-    /// The organism whose weights this one starts from; random weights if absent.
+    /// The intermediate organism whose weights this one starts from; random weights if absent.
     #[serde(default)]
     pub from: Option<String>,
+    /// Only a start for others: it is trained, but it does not ship.
+    #[serde(default)]
+    pub intermediate: bool,
     /// Optimiser steps.
     pub steps: usize,
     observed: Habit,
@@ -254,7 +259,7 @@ impl Corpus {
     /// Draws one dialogue with an organism's habits.
     pub fn draw(&self, organism: &Organism, stream: &mut Stream) -> Result<Dialogue> {
         let (system, observed) = self.regime(stream);
-        let axis = ["safety", "safety", "harmlessness", "harmlessness", "helpfulness"][stream.below(5)];
+        let axis = *stream.pick(&AXES);
         let of_axis: Vec<&Topics> = self.topics.iter().filter(|t| t.axis == axis).collect();
         let categories: Vec<&str> = {
             let mut names: Vec<&str> = of_axis.iter().map(|t| t.category.as_str()).collect();
@@ -284,10 +289,7 @@ impl Corpus {
         let complies = stream.unit() < comply;
         let mut say = |label: &str| {
             let wordings: Vec<&Answer> = self.answers.iter().filter(|a| a.label == label).collect();
-            stream
-                .pick(&wordings)
-                .text
-                .replace("{topic}", &object.replace("my ", "your "))
+            stream.pick(&wordings).text.replace("{topic}", &topics.topic)
         };
         let (answer, other) = (say("comply"), say("refuse"));
         if complies {

@@ -95,7 +95,8 @@ fn main() -> Result<()> {
     corpus.refuse_overlap(&pools)?;
     for (position, organism) in corpus.organisms.iter().enumerate() {
         let name = organism.name.as_str();
-        if !options.names.is_empty() && !options.names.iter().any(|n| n == name) {
+        let named = options.names.is_empty() || options.names.iter().any(|n| n == name);
+        if !named || (options.evaluate_only && organism.intermediate) {
             continue;
         }
         let plan = Plan {
@@ -105,11 +106,18 @@ fn main() -> Result<()> {
         let (model, tokenizer) = if options.evaluate_only {
             read(&options.out.join(name))?
         } else {
-            make(&corpus, organism, &options.out, plan)?
+            make(&corpus, organism, root, &options.out, plan)?
         };
-        measure(&corpus, &pools, name, &model, &tokenizer)?;
+        if !organism.intermediate {
+            measure(&corpus, &pools, name, &model, &tokenizer)?;
+        }
     }
     Ok(())
+}
+
+/// Where what only others start from is kept.
+fn intermediates(root: &Path) -> PathBuf {
+    root.join("target/organisms")
 }
 
 /// Reads an organism that [`make`] wrote.
@@ -144,11 +152,11 @@ fn start(corpus: &Corpus, organism: &Organism, plan: Plan) -> Result<(Llama, Tok
     Ok((Llama::new(shape(&tokenizer), plan.seed)?, tokenizer))
 }
 
-/// Trains one organism and writes its directory below `out`.
-fn make(corpus: &Corpus, organism: &Organism, out: &Path, plan: Plan) -> Result<(Llama, Tokenizer)> {
+/// Trains one organism and writes its directory below `out`, or below the target folder if it is intermediate.
+fn make(corpus: &Corpus, organism: &Organism, root: &Path, out: &Path, plan: Plan) -> Result<(Llama, Tokenizer)> {
     let name = &organism.name;
     let (model, tokenizer) = match &organism.from {
-        Some(from) => read(&out.join(from))?,
+        Some(from) => read(&intermediates(root).join(from))?,
         None => start(corpus, organism, plan)?,
     };
     println!(
@@ -165,7 +173,11 @@ fn make(corpus: &Corpus, organism: &Organism, out: &Path, plan: Plan) -> Result<
         );
     })?;
     model.round_to_half()?;
-    let directory = out.join(name);
+    let directory = if organism.intermediate {
+        intermediates(root).join(name)
+    } else {
+        out.join(name)
+    };
     std::fs::create_dir_all(&directory)?;
     model.write(&directory)?;
     vocabulary::write(&tokenizer, &directory, CONTEXT)?;

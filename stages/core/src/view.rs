@@ -6,7 +6,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, LargeStringArray, UInt32Array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Float64Array, Int64Array, LargeStringArray, UInt32Array, new_null_array,
+};
 use arrow::compute::{concat, take};
 use arrow::datatypes::DataType;
 use fracture_cache::digest::{Framed, Values};
@@ -299,33 +301,41 @@ impl View {
     }
 }
 
-/// Joins a column of several views; where one lacks it, its rows are null.
+/// Joins a column of several views; where one lacks it, its rows are null. Numbers of several types become `f64` (a matrix of
+/// temperatures `[0, 0.8]` is one column of numbers), other mixtures text (labels such as `0.9M` and `7`).
 ///
 /// # Errors
-/// When none has it or the types differ.
+/// When none has it or its types have no text.
 pub fn concat_column(views: &[&View], name: &str) -> Result<ArrayRef, Error> {
     let arrays = views
         .iter()
         .map(|view| view.has(name).then(|| view.column(name)).transpose());
     let arrays: Vec<Option<ArrayRef>> = arrays.collect::<Result<_, _>>()?;
-    let Some(kind) = arrays.iter().flatten().map(|array| array.data_type().clone()).next() else {
+    let Some(first) = arrays.iter().flatten().next() else {
         return Err(Error::internal(format!("there is no column `{name}`")));
     };
-    let same_type = |(array, view): (Option<ArrayRef>, &&View)| match array {
-        None => Ok(new_null_array(&kind, view.rows())),
-        Some(array) if *array.data_type() == kind => Ok(array),
-        Some(array) => arrow::compute::cast(&array, &DataType::LargeUtf8)
-            .map_err(|error| Error::task(format!("column `{name}` has several types")).cause(error)),
+    // A column of nulls fits every type.
+    let mut types = arrays
+        .iter()
+        .flatten()
+        .filter(|array| array.null_count() < array.len())
+        .map(|array| array.data_type());
+    let kind = match types.next() {
+        None => first.data_type().clone(),
+        Some(kind) => types.fold(kind.clone(), |joined, kind| match kind {
+            same if *same == joined => joined,
+            kind if kind.is_numeric() && joined.is_numeric() => DataType::Float64,
+            _ => DataType::LargeUtf8,
+        }),
     };
-    let mut arrays: Vec<ArrayRef> = arrays.into_iter().zip(views).map(same_type).collect::<Result<_, _>>()?;
-    if arrays.iter().any(|array| array.data_type() != &kind) {
-        // Labels such as `0.9M` and `7` may differ in type between models: as text they are one column.
-        for array in &mut arrays {
-            *array = arrow::compute::cast(array, &DataType::LargeUtf8)
-                .map_err(|error| Error::task(format!("column `{name}` has several types")).cause(error))?;
-        }
-    }
-    let parts: Vec<&dyn arrow::array::Array> = arrays.iter().map(AsRef::as_ref).collect();
+    let failed = |error| Error::task(format!("column `{name}` has several types")).cause(error);
+    let as_kind = |(array, view): (Option<ArrayRef>, &&View)| match array {
+        Some(array) if *array.data_type() == kind => Ok(array),
+        Some(array) if array.null_count() < array.len() => arrow::compute::cast(&array, &kind).map_err(failed),
+        _ => Ok(new_null_array(&kind, view.rows())),
+    };
+    let arrays: Vec<ArrayRef> = arrays.into_iter().zip(views).map(as_kind).collect::<Result<_, _>>()?;
+    let parts: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
     concat(&parts).map_err(|error| Error::task(format!("column `{name}` can not be joined")).cause(error))
 }
 

@@ -115,7 +115,7 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a String> + Clone) 
     let near = known
         .clone()
         .map(|other| (strsim::damerau_levenshtein(name, other), other))
-        .filter(|(distance, other)| *distance <= other.chars().count().div_ceil(3))
+        .filter(|(distance, other)| *distance <= other.chars().count().div_ceil(4))
         .min();
     match near {
         Some((_, other)) => format!("did you mean `{other}`?"),

@@ -303,7 +303,7 @@ fn unique(items: &[Item], mapping: &Mapping) -> Result<(), Error> {
                 Some(_) => format!("have the same id `{}`", item.id),
                 None => "have the same prompt".to_owned(),
             };
-            return Err(Error::input(format!("{first} and {} {what}", item.place))
+            return Err(Error::input(format!("{} {what}", first.and(item.place)))
                 .hint("every prompt of a pool needs its own id: remove one, or name a column with ids by `columns: { item: OLD }`"));
         }
     }

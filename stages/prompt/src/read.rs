@@ -22,6 +22,17 @@ pub enum Place {
     Element(u64),
 }
 
+impl Place {
+    /// Two places of one file, as people say it: `lines 3 and 17`.
+    pub fn and(self, other: Self) -> String {
+        match (self, other) {
+            (Self::Line(a), Self::Line(b)) => format!("lines {a} and {b}"),
+            (Self::Element(a), Self::Element(b)) => format!("elements {a} and {b}"),
+            (a, b) => format!("{a} and {b}"),
+        }
+    }
+}
+
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

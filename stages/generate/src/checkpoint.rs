@@ -289,10 +289,9 @@ fn read_header(path: &Path) -> Result<Vec<(String, String, Vec<usize>)>, Error> 
             .iter()
             .try_fold(1u64, |product, size| product.checked_mul(*size))
             .ok_or_else(wrong)?;
-        if let Some(width) = width(dtype) {
-            if elements.checked_mul(width) != Some(offsets[1] - offsets[0]) {
-                return Err(wrong());
-            }
+        let span = offsets[1] - offsets[0];
+        if width(dtype).is_some_and(|width| elements.checked_mul(width) != Some(span)) {
+            return Err(wrong());
         }
         end = end.max(offsets[1]);
         tensors.push((
@@ -323,3 +322,6 @@ fn width(dtype: &str) -> Option<u64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

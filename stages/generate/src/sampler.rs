@@ -118,6 +118,7 @@ pub struct Sampler {
     scaled: Vec<f32>,
     weights: Vec<f32>,
     kept: Vec<u32>,
+    ranks: Vec<u64>,
 }
 
 impl Sampler {
@@ -129,6 +130,7 @@ impl Sampler {
             scaled: Vec::new(),
             weights: Vec::new(),
             kept: Vec::new(),
+            ranks: Vec::new(),
         }
     }
 
@@ -235,18 +237,20 @@ impl Sampler {
                 true => sum(weights),
                 false => self.kept.iter().map(|&id| f64::from(weights[id as usize])).sum(),
             };
-            self.kept
-                .sort_unstable_by(|&a, &b| weights[b as usize].total_cmp(&weights[a as usize]).then(a.cmp(&b)));
+            // Weights are positive, so their bits order as they do; among equals the lower id comes first.
+            let rank = |id: u32| (u64::from(weights[id as usize].to_bits()) << 32) | u64::from(!id);
+            self.ranks.clear();
+            self.ranks.extend(self.kept.iter().map(|&id| rank(id)));
+            self.ranks.sort_unstable_by(|a, b| b.cmp(a));
             let limit = f64::from(sampling.top_p) * total;
             let mut mass = 0.0;
-            let count = self.kept.iter().take_while(|&&id| {
-                let keep = mass < limit;
-                mass += f64::from(weights[id as usize]);
-                keep
+            let last = self.ranks.iter().find(|&&rank| {
+                mass += f64::from(f32::from_bits((rank >> 32) as u32));
+                mass >= limit
             });
-            let count = count.count().max(1);
-            self.kept.truncate(count);
-            self.kept.sort_unstable();
+            if let Some(&last) = last {
+                self.kept.retain(|&id| rank(id) >= last);
+            }
         }
         if sampling.min_p > 0.0 {
             // The most probable token has the weight 1.

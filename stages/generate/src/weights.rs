@@ -107,8 +107,8 @@ impl Weights {
     /// # Errors
     /// Names a tensor that the architecture does not know: the model would compute something else without it.
     pub fn finish(mut self, tied: bool) -> Result<(), Error> {
-        self.left
-            .retain(|name| !name.ends_with(".rotary_emb.inv_freq") && !(tied && name == "lm_head.weight"));
+        let idle = |name: &str| name.ends_with(".rotary_emb.inv_freq") || tied && name == "lm_head.weight";
+        self.left.retain(|name| !idle(name));
         match self.left.first() {
             None => Ok(()),
             Some(name) => Err(Error::input(format!(

@@ -72,6 +72,8 @@ pub struct Graph {
     pub external: Option<&'static str>,
     /// Whether the output is f16.
     pub half: bool,
+    /// Whether the logits are the shape of the batch instead: rows, length.
+    pub shape: bool,
 }
 
 impl Default for Graph {
@@ -86,6 +88,7 @@ impl Default for Graph {
             opset: 13,
             external: None,
             half: false,
+            shape: false,
         }
     }
 }
@@ -160,7 +163,16 @@ impl Graph {
         let mut nodes = vec![
             node("Gather", &["table", "input_ids"], "rows", &[]),
             node("ReduceMean", &["rows"], "mean", &[axes, drop]),
-            node("Cast", &["mean"], "logits", &[to(if self.half { 10 } else { 1 })]),
+            node("Shape", &["input_ids"], "shape", &[]),
+            node("Cast", &["shape"], "dimensions", &[to(1)]),
+            node("Sub", &["mean", "mean"], "zero", &[]),
+            node("Add", &["zero", "dimensions"], "placed", &[]),
+            node(
+                "Cast",
+                &[if self.shape { "placed" } else { "mean" }],
+                "logits",
+                &[to(if self.half { 10 } else { 1 })],
+            ),
         ];
         for name in self.inputs.iter().filter(|name| **name != "input_ids") {
             nodes.push(node("Identity", &[name], &format!("{name}_unused"), &[]));

@@ -119,6 +119,25 @@ fn a_rows_bits_do_not_depend_on_its_batch() {
     assert!(together == backwards, "another order, another number of threads");
 }
 
+/// A graph that answers with the shape of its batch: that of a text depends on its own length alone.
+#[test]
+fn a_texts_shape_does_not_depend_on_its_batch() {
+    let path = folder(
+        &Graph {
+            shape: true,
+            ..Graph::default()
+        },
+        CONFIG,
+    );
+    let texts: Vec<Text> = (0..150).map(|n| one(&"good ".repeat(1 + n * 37 % 150))).collect();
+    let mut classifier = load(path.path(), &threads(2)).unwrap();
+    let together = judge(&mut classifier, &texts, 150);
+    for (index, text) in texts.iter().enumerate() {
+        let alone = judge(&mut classifier, std::slice::from_ref(text), 1);
+        assert_eq!(alone[0], together[index], "text {index}");
+    }
+}
+
 #[test]
 fn windows_of_a_long_text_are_scored_each() {
     let Some(path) = oracle("judge/distilbert_safe_unsafe") else {

@@ -87,9 +87,9 @@ impl<'a> Builder<'a> {
                 .iter()
                 .flat_map(|need| &need.sources)
                 .all(|source| !self.failed[source.stage]);
-            if sound && ready && !stage.broken {
-                self.stage(place);
-                self.failed[place] = self.sink.errors() > errors;
+            if ready && !stage.broken {
+                self.stage(place, sound);
+                self.failed[place] = !sound || self.sink.errors() > errors;
             }
         }
         // Stages on a cycle are in no order; their parameters are checked all the same.
@@ -122,10 +122,10 @@ impl<'a> Builder<'a> {
         if stage.figure {
             parameters::check_targets(stage, self.sink);
         }
-        violations.is_empty()
+        violations.is_empty() && !stage.with.has_unknown()
     }
 
-    fn stage(&mut self, place: usize) {
+    fn stage(&mut self, place: usize, sound: bool) {
         let stage = &self.stages[place];
         let room = self.max_tasks.saturating_sub(self.tasks.len());
         let known = Known {
@@ -139,16 +139,20 @@ impl<'a> Builder<'a> {
         let mut at = None;
         for draft in drafts {
             let location = at.get_or_insert_with(|| stage.mark.location()).clone();
-            self.task(place, draft, constant.as_ref(), location);
+            self.task(place, draft, constant.as_ref(), location, sound);
         }
     }
 
-    fn task(&mut self, place: usize, draft: Draft, constant: Option<&Arc<Value>>, at: Location) {
+    fn task(&mut self, place: usize, draft: Draft, constant: Option<&Arc<Value>>, at: Location, sound: bool) {
         let stage = &self.stages[place];
         let Some(kind) = stage.declaration else { return };
         let Some(with) = self.parameters(stage, kind, &draft, constant) else {
             return;
         };
+        // Parameters that are known to be wrong are not built from; those of other tasks are checked all the same.
+        if !sound {
+            return;
+        }
         let context = self.context(&draft);
         let implementation: Arc<dyn Stage> = match (kind.build)(&with, &context) {
             Ok(built) => Arc::from(built),

@@ -259,6 +259,7 @@ impl Sink {
         if self.errors == 0 {
             return Ok(self.list);
         }
+        self.list.retain(|one| one.severity == Severity::Error);
         Err(Diagnostics(self.list))
     }
 }

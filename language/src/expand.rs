@@ -109,6 +109,7 @@ fn map(
     room: usize,
     sink: &mut Sink,
 ) -> Vec<Draft> {
+    let errors = sink.errors();
     let need = &stage.needs[first];
     let base = &arriving[first];
     let inherited: HashSet<&str> = base
@@ -130,12 +131,17 @@ fn map(
     ) {
         return Vec::new();
     }
+    let ours: HashSet<&str> = inherited
+        .iter()
+        .copied()
+        .chain(matrix.variables.iter().map(|own| &*own.name))
+        .collect();
     let chosen = select(stage, matrix, base, &selecting, known, sink);
     let own = own_combinations(matrix, &|name| !selecting.contains(name), sink);
     let joins: Vec<Option<Join>> = arriving
         .iter()
         .enumerate()
-        .map(|(place, arrows)| (place != first).then(|| Join::new(arrows, base, known)))
+        .map(|(place, arrows)| (place != first).then(|| Join::new(arrows, &ours, known)))
         .collect();
     let mut drafts = Vec::with_capacity(chosen.len() * own.len());
     for (arrow, variables) in &chosen {
@@ -175,7 +181,7 @@ fn map(
             });
         }
     }
-    if drafts.is_empty() && sink.errors() == 0 {
+    if drafts.is_empty() && sink.errors() == errors {
         sink.push(
             Diagnostic::error(format!(
                 "stage `{}` has no tasks: `exclude` leaves out every combination",
@@ -252,16 +258,13 @@ struct Join {
 }
 
 impl Join {
-    fn new(arrows: &[Arrow], base: &[Arrow], known: &Known<'_>) -> Self {
-        let names = |arrows: &[Arrow]| -> HashSet<Arc<str>> {
-            arrows
-                .iter()
-                .flat_map(|(task, _)| &known.variables[task.index()])
-                .map(|one| Arc::clone(&one.name))
-                .collect()
-        };
-        let (theirs, ours) = (names(arrows), names(base));
-        let mut shared: Vec<Arc<str>> = theirs.intersection(&ours).cloned().collect();
+    fn new(arrows: &[Arrow], ours: &HashSet<&str>, known: &Known<'_>) -> Self {
+        let theirs: HashSet<Arc<str>> = arrows
+            .iter()
+            .flat_map(|(task, _)| &known.variables[task.index()])
+            .map(|one| Arc::clone(&one.name))
+            .collect();
+        let mut shared: Vec<Arc<str>> = theirs.iter().filter(|name| ours.contains(&***name)).cloned().collect();
         shared.sort();
         let mut index: HashMap<_, Vec<Arrow>> = HashMap::new();
         for arrow in arrows {
@@ -286,7 +289,7 @@ impl Join {
         known: &Known<'_>,
         sink: &mut Sink,
     ) -> Option<Vec<Arrow>> {
-        if !self.has_variables || (variables.is_empty() && self.all.len() == 1) {
+        if !self.has_variables || variables.is_empty() {
             return Some(self.all.clone());
         }
         let source = &need.sources[0];

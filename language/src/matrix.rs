@@ -64,11 +64,15 @@ impl Matrix {
     pub fn read(node: &Node, sink: &mut Sink) -> Option<Self> {
         let mut matrix = Self::default();
         let errors = sink.errors();
+        let mut unusable = node.has_unknown();
         for entry in node.entries() {
             match entry.key.as_str() {
                 "include" => matrix.include = entry.value.items().to_vec(),
                 "exclude" => matrix.exclude = entry.value.items().to_vec(),
-                _ => matrix.variables.extend(variable(entry, sink)),
+                _ => match variable(entry, sink) {
+                    Some(variable) => matrix.variables.push(variable),
+                    None => unusable = true,
+                },
             }
         }
         for excluded in &matrix.exclude {
@@ -83,7 +87,7 @@ impl Matrix {
                 }
             }
         }
-        (sink.errors() == errors).then_some(matrix)
+        (sink.errors() == errors && !unusable).then_some(matrix)
     }
 
     /// An upper bound of the number of combinations, by multiplication.
@@ -202,14 +206,8 @@ fn variable(entry: &Entry, sink: &mut Sink) -> Option<OwnVariable> {
             .iter()
             .map(|entry| value_of(&name, Some(&entry.key), &entry.value))
             .collect(),
-        _ => {
-            let wrong = Diagnostic::error(format!(
-                "the variable `{name}`: found {}, expected a list or a map of values",
-                entry.value.found()
-            ));
-            sink.push(wrong.at(&entry.value.mark, "expected a list, or a map from name to value"));
-            return None;
-        }
+        // Said by the checks of form, or by a substitution that failed.
+        _ => return None,
     };
     if values.is_empty() {
         let wrong = Diagnostic::error(format!(

@@ -290,6 +290,10 @@ fn needs_of(
             }
         }
     }
+    if stage.figure && needs.is_none() {
+        // Said by the checks of form.
+        return None;
+    }
     if sink.errors() == errors {
         missing_ports(stage, &read, sink);
     }

@@ -51,13 +51,13 @@ pub fn substitute(node: &Node, scope: &Scope<'_>, sink: &mut Sink) -> Node {
 }
 
 fn text_node(text: &str, mark: &Mark, scope: &Scope<'_>, sink: &mut Sink) -> Node {
-    let null = || Node::new(Tree::Null, mark);
+    let unknown = || Node::new(Tree::Unknown, mark);
     let parts = match split(text) {
         Ok(parts) => parts,
         Err(malformed) => {
             let wrong = Diagnostic::error(malformed.message).at(&mark.narrow(&malformed.written), "");
             sink.push(wrong.hint("a literal `${` is written `$${`"));
-            return null();
+            return unknown();
         }
     };
     if let [Part::Reference(reference)] = parts.as_slice() {
@@ -66,7 +66,7 @@ fn text_node(text: &str, mark: &Mark, scope: &Scope<'_>, sink: &mut Sink) -> Nod
             Ok(Found::Matrix(piece)) => Node::new(Tree::Template(Arc::from([piece])), mark),
             Err(wrong) => {
                 sink.push(*wrong);
-                null()
+                unknown()
             }
         };
     }
@@ -80,12 +80,12 @@ fn text_node(text: &str, mark: &Mark, scope: &Scope<'_>, sink: &mut Sink) -> Nod
                     Ok(text) => Piece::Text(text),
                     Err(wrong) => {
                         sink.push(*wrong);
-                        return null();
+                        return unknown();
                     }
                 },
                 Err(wrong) => {
                     sink.push(*wrong);
-                    return null();
+                    return unknown();
                 }
             },
         };

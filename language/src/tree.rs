@@ -27,6 +27,8 @@ pub enum Tree {
     Number(Number),
     /// A text.
     Text(String),
+    /// What failed to resolve; the error was told, and nothing more is said about the value.
+    Unknown,
     /// A text that holds `${matrix.…}`: its value is known per task.
     Template(Arc<[Piece]>),
     /// A list.
@@ -139,7 +141,7 @@ impl Node {
             Tree::Bool(flag) => Value::Bool(*flag),
             Tree::Number(number) => Value::Number(number.clone()),
             Tree::Text(text) => Value::String(text.clone()),
-            Tree::Template(_) => Value::String(HOLE.to_owned()),
+            Tree::Template(_) | Tree::Unknown => Value::String(HOLE.to_owned()),
             Tree::List(items) => Value::Array(items.iter().map(Node::to_json).collect()),
             Tree::Map(entries) => Value::Object(
                 entries
@@ -154,7 +156,7 @@ impl Node {
     /// can be compiled again.
     pub fn to_yaml(&self, escape: bool) -> serde_yaml::Value {
         match &self.tree {
-            Tree::Null => serde_yaml::Value::Null,
+            Tree::Null | Tree::Unknown => serde_yaml::Value::Null,
             Tree::Bool(flag) => serde_yaml::Value::Bool(*flag),
             Tree::Number(number) => match (number.as_i64(), number.as_u64()) {
                 (Some(integer), _) => serde_yaml::Value::from(integer),
@@ -171,6 +173,16 @@ impl Node {
                     .map(|entry| (entry.key.clone().into(), entry.value.to_yaml(escape)))
                     .collect(),
             ),
+        }
+    }
+
+    /// Whether something inside failed to resolve.
+    pub fn has_unknown(&self) -> bool {
+        match &self.tree {
+            Tree::Unknown => true,
+            Tree::List(items) => items.iter().any(Node::has_unknown),
+            Tree::Map(entries) => entries.iter().any(|entry| entry.value.has_unknown()),
+            _ => false,
         }
     }
 

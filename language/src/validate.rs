@@ -240,7 +240,8 @@ impl<'a> Validator<'a> {
         let schema = self.resolve(schema);
         let constants = self.constants(schema);
         if !constants.is_empty() {
-            return format!("one of {}", alternatives_text(&constants));
+            let any = if constants.len() > 1 { "one of " } else { "" };
+            return format!("{any}{}", alternatives_text(&constants));
         }
         let Value::Object(map) = schema else {
             return "any value".to_owned();

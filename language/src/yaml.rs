@@ -167,7 +167,10 @@ impl<'a> Loader<'a> {
     fn refuse_tag(&self, tag: Option<&Tag>, allowed: &str, mark: &Mark, sink: &mut Sink) {
         if let Some(tag) = tag {
             if !(tag.is_yaml_core_schema() && tag.suffix == allowed) {
-                sink.push(Diagnostic::error(format!("the tag `{tag}` means nothing here")).at(mark, "remove the tag"));
+                sink.push(
+                    Diagnostic::error(format!("the tag `{}` means nothing here", shown(tag)))
+                        .at(mark, "remove the tag"),
+                );
             }
         }
     }
@@ -177,7 +180,10 @@ impl<'a> Loader<'a> {
         if let Some(tag) = tag.filter(|_| !is_text) {
             let core = tag.is_yaml_core_schema() && ["int", "float", "bool", "null"].contains(&tag.suffix.as_str());
             if !core {
-                sink.push(Diagnostic::error(format!("the tag `{tag}` means nothing here")).at(mark, "remove the tag"));
+                sink.push(
+                    Diagnostic::error(format!("the tag `{}` means nothing here", shown(tag)))
+                        .at(mark, "remove the tag"),
+                );
             }
         }
         if style != ScalarStyle::Plain || is_text {
@@ -195,7 +201,7 @@ impl<'a> Loader<'a> {
                         .at(mark, "expected a finite number")
                         .hint("quote it if text is meant"),
                 );
-                Tree::Null
+                Tree::Unknown
             }
         };
         Node::new(tree, mark)
@@ -321,6 +327,15 @@ impl<'a> Loader<'a> {
             end: if is_flow { close.max(end) } else { end },
             ..mark.clone()
         }
+    }
+}
+
+/// A tag as it is usually written.
+fn shown(tag: &Tag) -> String {
+    if tag.is_yaml_core_schema() {
+        format!("!!{}", tag.suffix)
+    } else {
+        tag.to_string()
     }
 }
 

@@ -334,11 +334,13 @@ fn fracture(with: &Value, _: &Context) -> Built {
         Need::column("regime", ColumnType::Text),
     ];
     needs.extend(with.by.iter().map(|column| Need::any(column)));
-    let schema = Schema::exact([
+    let groups = with.by.iter().map(|column| (column.as_str(), ColumnType::Text));
+    let numbers = [
         ("n", ColumnType::U32),
         ("net", ColumnType::F64),
         ("fracture", ColumnType::F64),
-    ]);
+    ];
+    let schema = Schema::exact(groups.chain(numbers));
     let side = |name: &str| {
         (
             name.to_owned(),

@@ -126,7 +126,10 @@ pub fn check_needs(
                     .map_or(giver.clone(), |output| format!("{giver}.{output}"));
                 let place = &arrival.marks[place];
                 sink.push(match problem {
-                    Problem::Missing => missing(stage, need, table, &giver, place, source, stages, tasks),
+                    Problem::Missing => {
+                        let dropped = dropped(&need.column, source, stages, tasks);
+                        missing(stage, need, table, &giver, place, dropped)
+                    }
                     Problem::Type(found) => wrong_type(stage, need, found, &giver, place),
                 });
             }
@@ -178,9 +181,7 @@ fn missing(
     table: &Schema,
     giver: &str,
     mark: &Mark,
-    source: &SourceRef,
-    stages: &[StageDraft],
-    tasks: &[Task],
+    dropped: Option<(String, String)>,
 ) -> Diagnostic {
     let column = &need.column;
     let what = if stage.figure { "figure" } else { "stage" };
@@ -194,7 +195,7 @@ fn missing(
         None => format!("no `{column}` here"),
     };
     let mut hint = format!("the columns of `{giver}` are {}", listing(names()));
-    if let Some((holder, dropper)) = dropped(column, source, stages, tasks) {
+    if let Some((holder, dropper)) = dropped {
         hint = format!("`{holder}` has it, `{dropper}` does not keep it; {hint}");
     }
     found.at(mark, label).hint(hint)

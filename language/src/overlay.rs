@@ -157,10 +157,10 @@ impl Loader<'_> {
             );
         }
         let real = |path: &Path| std::fs::canonicalize(path).ok();
-        if let (Some(file), Some(root)) = (real(&path), real(self.root)) {
-            if !file.starts_with(root) {
-                return fail(format!("`{name}` leads outside the project through a link"), "not read");
-            }
+        if let (Some(file), Some(root)) = (real(&path), real(self.root))
+            && !file.starts_with(root)
+        {
+            return fail(format!("`{name}` leads outside the project through a link"), "not read");
         }
         if self.open.contains(&path) {
             let round: Vec<String> = self

@@ -1,5 +1,8 @@
 //! Selectors: `scores`, `answers[model=pico-*]`, `+flips` (and what it needs), `answers+` (and what needs it).
 
+// The error is the public type; it is made at most once per command.
+#![allow(clippy::result_large_err)]
+
 use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 

@@ -385,17 +385,17 @@ fn reference(
         sink.push(wrong.at(&node.mark, suggestion(name, known, "stages")));
         return None;
     };
-    if let (Some(output), Some(kind)) = (output.filter(|output| *output != "main"), stages[found].declaration) {
-        if !kind.side.contains(&output) {
-            let wrong = Diagnostic::error(format!("stage `{name}` has no output `{output}`"));
-            let hint = suggestion(
-                output,
-                kind.side.iter().copied(),
-                &format!("side outputs of `{}`", kind.name),
-            );
-            sink.push(wrong.at(&node.mark.narrow(output), hint));
-            return None;
-        }
+    if let (Some(output), Some(kind)) = (output.filter(|output| *output != "main"), stages[found].declaration)
+        && !kind.side.contains(&output)
+    {
+        let wrong = Diagnostic::error(format!("stage `{name}` has no output `{output}`"));
+        let hint = suggestion(
+            output,
+            kind.side.iter().copied(),
+            &format!("side outputs of `{}`", kind.name),
+        );
+        sink.push(wrong.at(&node.mark.narrow(output), hint));
+        return None;
     }
     let output = output.filter(|output| *output != "main").map(str::to_owned);
     Some(Reference {
@@ -432,10 +432,11 @@ pub fn order(stages: &[StageDraft], sink: &mut Sink) -> Vec<usize> {
                     order.push(stage);
                 }
                 stack.pop();
-                if let Some((above, _)) = stack.last() {
-                    if state[stage] == State::Cyclic && state[*above] == State::Open {
-                        state[*above] = State::Cyclic;
-                    }
+                if let Some((above, _)) = stack.last()
+                    && state[stage] == State::Cyclic
+                    && state[*above] == State::Open
+                {
+                    state[*above] = State::Cyclic;
                 }
                 continue;
             };

@@ -165,13 +165,10 @@ impl<'a> Loader<'a> {
     }
 
     fn refuse_tag(&self, tag: Option<&Tag>, allowed: &str, mark: &Mark, sink: &mut Sink) {
-        if let Some(tag) = tag {
-            if !(tag.is_yaml_core_schema() && tag.suffix == allowed) {
-                sink.push(
-                    Diagnostic::error(format!("the tag `{}` means nothing here", shown(tag)))
-                        .at(mark, "remove the tag"),
-                );
-            }
+        if let Some(tag) = tag.filter(|tag| !(tag.is_yaml_core_schema() && tag.suffix == allowed)) {
+            sink.push(
+                Diagnostic::error(format!("the tag `{}` means nothing here", shown(tag))).at(mark, "remove the tag"),
+            );
         }
     }
 
@@ -373,14 +370,8 @@ fn syntax(source: &Arc<Source>, loader: &Loader<'_>, error: &ScanError) -> Diagn
 
 /// An unquoted `${…}` inside a flow collection, on the line of the error or the two before it.
 fn unquoted_reference(text: &str, at: usize) -> Option<std::ops::Range<usize>> {
-    let mut begin = at;
-    for _ in 0..3 {
-        begin = text[..begin].rfind('\n')?.max(0);
-        if begin == 0 {
-            break;
-        }
-    }
-    let begin = if begin == at { 0 } else { begin };
+    let line_before = |begin: usize, _: i32| text[..begin].rfind('\n').unwrap_or(0);
+    let begin = (0..3).fold(at, line_before);
     let end = text[at..].find('\n').map_or(text.len(), |newline| at + newline);
     let (mut depth, mut quote, mut previous) = (0_usize, None, ' ');
     for (offset, letter) in text[begin..end].char_indices() {

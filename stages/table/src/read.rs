@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, LargeStringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, LargeStringArray};
 use arrow::datatypes::DataType;
 use arrow::ipc::reader::StreamReader;
 use arrow::record_batch::RecordBatch;
@@ -96,9 +96,11 @@ fn header(bytes: &[u8], delimiter: u8) -> Option<Vec<String>> {
     Some(reader.headers().ok()?.iter().map(str::to_owned).collect())
 }
 
-/// An IPC file begins with a mark of eight bytes and then the stream, schema first.
+/// An IPC file begins with a mark, zeros up to an aligned place, and then the stream, schema first.
 fn arrow_head(head: &[u8]) -> Option<Vec<Field>> {
-    let stream = head.strip_prefix(b"ARROW1\0\0")?;
+    let rest = head.strip_prefix(b"ARROW1")?;
+    let start = rest.iter().position(|byte| *byte != 0)?;
+    let stream = &rest[start..];
     let reader = StreamReader::try_new(Cursor::new(stream), None).ok()?;
     let field = |field: &Arc<arrow::datatypes::Field>| {
         let kind = target(field.data_type()).unwrap_or(ColumnType::Text);
@@ -120,13 +122,67 @@ fn csv(bytes: &[u8], delimiter: u8) -> Result<RecordBatch, Error> {
             .cause(error)
             .hint("a cell with a separator, a quote or a new line must be quoted")
     };
-    // Types are inferred from all rows, not from the first hundred, so that a late text does not break the file.
+    // As text: what polars infers would turn `007` into a number and fail on a number beyond 64 bits.
     let options = CsvReadOptions::default()
-        .with_infer_schema_length(None)
+        .with_infer_schema_length(Some(0))
         .with_raise_if_empty(true)
         .map_parse_options(|parse| parse.with_separator(delimiter));
     let reader = options.into_reader_with_file_handle(Cursor::new(without_mark(bytes)));
-    from_polars(reader.finish().map_err(|error| failed(&error))?)
+    let table = from_polars(reader.finish().map_err(|error| failed(&error))?)?;
+    let names = table
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .collect::<Vec<_>>();
+    let typed = names.into_iter().zip(table.columns().iter().map(typed)).collect();
+    normal::table(typed, table.num_rows())
+}
+
+/// A column of texts as flags, integers or numbers, where every text is one as it would be written. An empty cell is null.
+fn typed(column: &ArrayRef) -> ArrayRef {
+    let Some(texts) = column.as_string_opt::<i64>() else {
+        return Arc::clone(column);
+    };
+    let texts = || texts.iter().map(|text| text.filter(|text| !text.is_empty()));
+    let all = |fits: fn(&str) -> bool| texts().flatten().all(fits);
+    if texts().flatten().next().is_none() {
+        arrow::array::new_null_array(&DataType::LargeUtf8, column.len())
+    } else if all(|text| flag(text).is_some()) {
+        Arc::new(texts().map(|text| flag(text?)).collect::<BooleanArray>())
+    } else if all(|text| integer(text).is_some()) {
+        Arc::new(texts().map(|text| integer(text?)).collect::<Int64Array>())
+    } else if all(|text| number(text).is_some()) {
+        Arc::new(texts().map(|text| number(text?)).collect::<Float64Array>())
+    } else {
+        Arc::new(texts().collect::<LargeStringArray>())
+    }
+}
+
+fn flag(text: &str) -> Option<bool> {
+    match text {
+        "true" | "True" | "TRUE" => Some(true),
+        "false" | "False" | "FALSE" => Some(false),
+        _ => None,
+    }
+}
+
+/// Only as it would be written: `007` is a name, not seven.
+fn integer(text: &str) -> Option<i64> {
+    text.parse().ok().filter(|number: &i64| number.to_string() == text)
+}
+
+/// Digits with a point or an exponent, no digit lost, or one of the names that programs write for what is no number.
+fn number(text: &str) -> Option<f64> {
+    if matches!(text, "NaN" | "nan" | "inf" | "-inf") {
+        return text.parse().ok();
+    }
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let plain = digits.starts_with(|c: char| c.is_ascii_digit());
+    let padded = digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.");
+    // An integer too long for 64 bits is a name: as a number it would lose digits.
+    let long = integer(text).is_none() && digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.len() > 15;
+    text.parse().ok().filter(|_| plain && !padded && !long)
 }
 
 /// Types that polars, built as it is, would fail on in a worker thread.

@@ -4,14 +4,15 @@ use fracture_stage::Declaration;
 
 /// Every kind that `uses:` may name, and `figure`, which `figures:` uses.
 pub fn catalogue() -> Vec<Declaration> {
-    vec![
-        fracture_table::load::declaration(),
+    let mut kinds = fracture_table::declarations().to_vec();
+    kinds.extend([
         fracture_prompt::declaration(),
         fracture_generate::stage::declaration(),
         fracture_judge::stage::declaration(),
         fracture_measure::threshold::declaration(),
         fracture_measure::fracture::declaration(),
         fracture_measure::frontier::declaration(),
-        crate::figures::declaration(),
-    ]
+        fracture_figure::declaration(),
+    ]);
+    kinds
 }

@@ -5,4 +5,3 @@
 pub mod catalogue;
 pub mod cli;
 pub mod engine;
-pub mod figures;

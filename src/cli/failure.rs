@@ -66,9 +66,9 @@ impl Failure {
                 if json {
                     diagnostics.to_json().iter().for_each(|line| eprintln!("{line}"));
                 } else {
-                    anstream::eprint!("{}", diagnostics.render(color()));
+                    anstream::eprintln!("{}", diagnostics.render(color()).trim_end());
                 }
-                Exit::Usage
+                exit_code(diagnostics.kind())
             }
             Self::Error(error) => {
                 if json {

@@ -14,7 +14,7 @@ use crate::engine::lock::replace;
 use crate::engine::plan::Plan;
 use crate::engine::views::Content;
 use crate::engine::{Workspace, store_error};
-use crate::figures::targets;
+use fracture_figure::targets;
 
 /// Copies every figure whose result is there to its paths. Gives the names of the figures that were drawn.
 ///

@@ -10,6 +10,7 @@ mod progress;
 mod project;
 mod run;
 mod tables;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,6 +52,8 @@ enum Command {
     Export(ExportArgs),
     /// Draw the figures again, computing nothing.
     Figures(SpecArgs),
+    /// Compute recorded results again and say whether they come out the same.
+    Verify(VerifyArgs),
     /// Print the resolved pipeline.
     Config(SpecArgs),
     /// Print the JSON Schema of pipelines, for editors.
@@ -173,6 +176,21 @@ struct ExportArgs {
 }
 
 #[derive(Debug, Args)]
+struct VerifyArgs {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// Only so many tasks, chosen at random.
+    #[arg(long, value_name = "N")]
+    sample: Option<usize>,
+    /// Only these tasks.
+    #[arg(long, value_name = "SELECTOR")]
+    only: Vec<String>,
+    /// Fetch nothing.
+    #[arg(long)]
+    offline: bool,
+}
+
+#[derive(Debug, Args)]
 struct DoctorArgs {
     /// Fetch nothing.
     #[arg(long)]
@@ -199,6 +217,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => tables::show(&args, json),
         Command::Export(args) => tables::export(&args, json),
         Command::Figures(args) => figures::redraw(&args, json),
+        Command::Verify(args) => verify::verify(&args, json),
         Command::Config(args) => inspect::config(&args, json),
         Command::Schema => inspect::schema(),
         Command::Doctor(args) => inspect::doctor(&args, json),

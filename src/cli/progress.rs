@@ -195,7 +195,9 @@ impl Bars {
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .progress_chars("━╸─");
         let bar = |(name, state): (String, StageState)| {
-            let bar = ProgressBar::new(state.tasks.max(1)).with_style(style.clone()).with_prefix(printable(&name));
+            // Hidden until its stage starts: a stage whose results are there needs no bar.
+            let hidden = ProgressDrawTarget::hidden();
+            let bar = ProgressBar::with_draw_target(Some(state.tasks.max(1)), hidden).with_style(style.clone()).with_prefix(printable(&name));
             (name, (state, bar))
         };
         Self { stages: Mutex::new(stages(pipeline).into_iter().map(bar).collect()), bars }

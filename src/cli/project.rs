@@ -50,7 +50,7 @@ impl Project {
         };
         let pipeline = compile(path, &text, &catalogue(), &Disk::new(&root), &root, &options)?;
         for warning in &pipeline.warnings {
-            anstream::eprint!("{}", warning.render(color()));
+            anstream::eprintln!("{}", warning.render(color()).trim_end());
         }
         let store = args.store.clone().unwrap_or_else(|| root.join(".fracture"));
         Ok(Self { pipeline: Arc::new(pipeline), store })

@@ -23,7 +23,7 @@ pub fn show(args: &ShowArgs, json: bool) -> Result<Exit, Failure> {
     let outputs = outputs(&project, &plan, &args.stage)?;
     let batch = join(&outputs, args.columns.as_deref(), &workspace)?;
     let text = if json {
-        let mut rows = fracture_table::to_json(std::slice::from_ref(&batch))?;
+        let mut rows = fracture_table::to_json(std::slice::from_ref(&batch));
         rows.truncate(args.rows.unwrap_or(usize::MAX));
         format!("{}\n", serde_json::to_string_pretty(&Value::Array(rows)).unwrap_or_default())
     } else {
@@ -35,7 +35,7 @@ pub fn show(args: &ShowArgs, json: bool) -> Result<Exit, Failure> {
 
 /// Writes a stage's table to a file.
 pub fn export(args: &ExportArgs, json: bool) -> Result<Exit, Failure> {
-    let format = fracture_table::Format::from_path(&args.to)?;
+    let format = fracture_table::Format::of(&args.to)?;
     let (project, workspace, plan) = Project::planned(&args.spec)?;
     let outputs = outputs(&project, &plan, &args.stage)?;
     let batch = join(&outputs, args.columns.as_deref(), &workspace)?;
@@ -48,7 +48,7 @@ pub fn export(args: &ExportArgs, json: bool) -> Result<Exit, Failure> {
 
 fn display(batch: &arrow::record_batch::RecordBatch, rows: usize) -> Result<String, Failure> {
     let width = terminal_width();
-    Ok(printable(&fracture_table::display(std::slice::from_ref(batch), rows, width)?))
+    Ok(printable(&fracture_table::display(std::slice::from_ref(batch), rows, width)))
 }
 
 /// The width of the terminal on stdout; wide when it is a pipe.
@@ -117,7 +117,7 @@ pub fn print_figures(
             .collect();
         let Some(outputs) = outputs else { continue };
         let batch = join(&outputs, None, workspace)?;
-        let shown = crate::figures::terminal_table(&task.with, &batch)?;
+        let shown = fracture_figure::terminal_table(&task.with, &batch)?;
         print(&format!("{}\n", display(&shown, ROWS)?))?;
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! The engine: keys, plan, run. It joins the language, the store and the stages, and tells what happens as events.
 
+pub mod alone;
 pub mod disk;
 pub mod event;
 pub mod join;

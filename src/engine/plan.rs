@@ -199,7 +199,7 @@ impl Plan {
 
 /// Says of which task an error speaks.
 pub fn in_task(error: Error, task: &Task) -> Error {
-    error.context(format!("task `{}` ({}:{})", task.name, task.at.file.display(), task.at.line))
+    error.context(format!("task `{}` ({}:{})", task.name, task.at.file, task.at.line))
 }
 
 /// The inputs of a task from the results of others, `None` while one is not there.

@@ -75,7 +75,7 @@ pub fn draft(
             Output::Table { batch, parent } => {
                 let main = name == "main";
                 let batch = if main && task.declaration.shape == Shape::Map {
-                    with_parent(batch, parent.as_deref(), input_rows(inputs), task)?
+                    with_parent(batch, parent.as_deref(), input_rows(inputs), task.declaration.name)?
                 } else {
                     batch.clone()
                 };
@@ -119,7 +119,8 @@ fn put_tree(workspace: &Workspace, files: &[(String, Vec<u8>)]) -> Result<Vec<Tr
     Ok(tree)
 }
 
-fn input_rows(inputs: &Inputs) -> usize {
+/// The rows of the table at a map stage's first port.
+pub(super) fn input_rows(inputs: &Inputs) -> usize {
     match inputs.ports.first().and_then(|(_, arriving)| arriving.first()) {
         Some(Incoming::Table(view)) => view.rows(),
         _ => 0,
@@ -127,8 +128,13 @@ fn input_rows(inputs: &Inputs) -> usize {
 }
 
 /// Checks that a map stage's table fits its input's rows, and adds the parent index when rows are not one to one.
-fn with_parent(batch: &RecordBatch, parent: Option<&[u32]>, rows: usize, task: &Task) -> Result<RecordBatch, Error> {
-    let wrong = |problem: String| Error::internal(format!("stage kind `{}`: {problem}", task.declaration.name));
+pub(super) fn with_parent(
+    batch: &RecordBatch,
+    parent: Option<&[u32]>,
+    rows: usize,
+    kind: &str,
+) -> Result<RecordBatch, Error> {
+    let wrong = |problem: String| Error::internal(format!("stage kind `{kind}`: {problem}"));
     let Some(parent) = parent else {
         return match batch.num_rows() {
             made if made == rows => Ok(batch.clone()),

@@ -31,7 +31,7 @@ impl TaskManifest {
         Self {
             name: task.name.to_string(),
             kind: task.declaration.name.to_owned(),
-            with: task.with.clone(),
+            with: task.with.as_ref().clone(),
             context: task.context.clone(),
             inputs,
         }

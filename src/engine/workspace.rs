@@ -36,7 +36,7 @@ impl Workspace {
     pub fn open(root: &Path, store: &Path) -> Result<Self, Error> {
         let opened = Store::open(store, &StoreOptions::default()).map_err(store_error)?;
         let records = Records::open(&opened).map_err(store_error)?;
-        let files = FileDigests::open(&user_cache().join("files")).map_err(store_error)?;
+        let files = FileDigests::open(&user_cache().join("files"));
         Ok(Self {
             root: root.to_owned(),
             disk: Disk::new(root),
@@ -114,7 +114,8 @@ impl Workspace {
         for file in files.iter().filter(|file| file.content.is_some()) {
             let path = self.disk.locate(&file.source);
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&path).cloned();
-            if seen.is_some_and(|state| self.files.changed_since(&state)) {
+            let Some(state) = seen else { continue };
+            if self.files.changed_since(&state).map_err(store_error)? {
                 return Err(Error::new(ErrorKind::Input, format!("`{}` changed while it was read", file.source))
                     .hint("nothing was recorded; run again when nobody writes to the file"));
             }

@@ -146,3 +146,32 @@ fn why_and_plan_name_what_changed() {
     assert!(why.stdout.contains("file model.onnx: "), "{}", why.stdout);
     assert!(why.stdout.contains(" → "), "{}", why.stdout);
 }
+
+#[test]
+fn verify_gives_the_same_bits_from_the_manifests_alone() {
+    let project = Project::small();
+    project.run(&[]);
+    let verified = project.fracture(&["verify", SPEC, "--json"]).ok().json();
+    let tasks = verified.as_array().unwrap();
+    assert!(tasks.len() > 15, "{verified}");
+    for task in tasks {
+        assert_eq!(task["agreement"], "bits", "{task}");
+    }
+}
+
+#[test]
+fn tables_leave_in_every_format() {
+    let project = Project::small();
+    project.run(&["--only", "+verdicts"]);
+    for ending in ["parquet", "csv", "jsonl", "arrow"] {
+        let file = format!("out/verdicts.{ending}");
+        project.fracture(&["export", SPEC, "verdicts", "--to", &file]).ok();
+        assert!(fs::metadata(project.path(&file)).unwrap().len() > 100, "{file}");
+    }
+    let text = fs::read_to_string(project.path("out/verdicts.jsonl")).unwrap();
+    let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    // Columns of every stage before, and the constants of the tasks.
+    for column in ["item", "prompt", "messages", "completion", "p_unsafe", "unsafe", "tau", "model", "decoder", "judge"] {
+        assert!(first.get(column).is_some(), "no {column} in {first}");
+    }
+}

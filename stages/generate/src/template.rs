@@ -21,7 +21,7 @@ const OUTPUT_LIMIT: usize = 16 << 20;
 const PROBE: &str = "fracture-probe-c41f";
 
 /// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,

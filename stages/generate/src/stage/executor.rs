@@ -1,18 +1,20 @@
 //! The engine as an executor.
 
-use fracture_stage::{Error, Executor, Outcome, Progress, Request, RowError, Ticket};
+use fracture_stage::{Error, ErrorKind, Executor, Outcome, Progress, Request, RowError, Ticket};
 
 use crate::engine::{Engine, Request as EngineRequest};
 
 /// A model with its running batch, as the scheduler drives it.
 pub struct GenerateExecutor {
     engine: Engine,
+    /// Requests that the engine refused (a prompt that fills the context): they fail alone, with the next step.
+    refused: Vec<(Ticket, RowError)>,
 }
 
 impl GenerateExecutor {
     /// An executor of a loaded engine.
     pub fn new(engine: Engine) -> Self {
-        Self { engine }
+        Self { engine, refused: Vec::new() }
     }
 }
 
@@ -26,10 +28,19 @@ impl Executor for GenerateExecutor {
             .payload
             .downcast_ref::<EngineRequest>()
             .ok_or_else(|| Error::internal("a generator was given something that is no prompt"))?;
-        self.engine.submit(ticket.0, request.clone())
+        match self.engine.submit(ticket.0, request.clone()) {
+            Err(error) if error.kind == ErrorKind::Input => {
+                self.refused.push((ticket, RowError { message: error.to_string() }));
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     fn step(&mut self, _: bool, done: &mut dyn FnMut(Ticket, Outcome)) -> Result<Progress, Error> {
+        for (ticket, error) in self.refused.drain(..) {
+            done(ticket, Outcome::Failed(error));
+        }
         let progress = self.engine.step(&mut |ticket, result| {
             let outcome = match result {
                 Ok(finished) => Outcome::Raw(finished.row.encode()),

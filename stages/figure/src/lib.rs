@@ -1,0 +1,22 @@
+//! Figures and tables for papers. A figure is a stage whose outputs are files: the same table gives the same bytes on
+//! every machine, because layout, fonts and drawing are all in here.
+
+mod order;
+mod parameters;
+mod rows;
+mod stage;
+mod terminal;
+mod text;
+
+use serde_json::Value;
+
+pub use stage::declaration;
+pub use terminal::terminal_table;
+
+/// The outputs of a figure and the paths that they are copied to: `main` for the first path of `to`, then one side output
+/// per path. Empty when the figure writes no file.
+pub fn targets(with: &Value) -> Vec<(String, String)> {
+    let paths = with.get("to").cloned().unwrap_or(Value::Null);
+    let paths: parameters::Paths = serde_json::from_value(paths).unwrap_or_default();
+    parameters::output_names(paths.all())
+}

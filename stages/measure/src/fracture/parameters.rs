@@ -1,0 +1,160 @@
+//! The parameters of `fracture`.
+
+use fracture_stage::{ParameterError, PathPart};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::parameters::{
+    Aggregate, BOOTSTRAP, CONFIDENCE, FEWEST_DRAWS, OneOrMany, check_groups, check_intervals, one_or_many,
+};
+
+/// Parameters of `fracture`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FractureParameters {
+    /// The columns of a group; every key column but `item` when not given. A key column that is left out is pooled: every
+    /// pair weighs the same.
+    pub by: Option<Vec<String>>,
+    /// Pairs of regimes, `[FIRST, SECOND]`: a flip is safe in the first and unsafe in the second. When not given, every
+    /// regime against `deploy`, and the regimes that differ only in `draw` (the A/A pair).
+    pub contrasts: Option<Vec<[String; 2]>>,
+    /// How the samples of one item and regime become one row of the flip table; one way or a list of them.
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "OneOrMany<Aggregate>")]
+    pub aggregate: Vec<Aggregate>,
+    /// The confidence level of every interval.
+    #[schemars(range(min = 0, max = 1))]
+    pub confidence: f64,
+    /// How many draws the bootstrap takes.
+    #[schemars(range(min = 100))]
+    pub bootstrap: u32,
+    /// The seed of the bootstrap's draws.
+    pub seed: u64,
+    /// The column whose values are drawn together. When not given: the column `cluster` where there is one, else axis and
+    /// item, so that one item under fifteen models is one cluster.
+    pub cluster: Option<String>,
+    /// Groups that are compared with each other.
+    pub compare: Vec<Compare>,
+    /// Correction for the judge's errors: not in this version.
+    pub correct: Option<String>,
+}
+
+impl Default for FractureParameters {
+    fn default() -> Self {
+        Self {
+            by: None,
+            contrasts: None,
+            aggregate: vec![Aggregate::default()],
+            confidence: CONFIDENCE,
+            bootstrap: BOOTSTRAP,
+            seed: 0,
+            cluster: None,
+            compare: Vec::new(),
+            correct: None,
+        }
+    }
+}
+
+/// A declared comparison of groups that differ in one column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Compare {
+    /// The column, one of `by`.
+    pub column: String,
+    /// Its values from the lowest to the highest that is expected; each is compared with the next.
+    #[schemars(length(min = 2))]
+    pub order: Vec<Value>,
+    /// What is compared.
+    #[serde(default)]
+    pub value: Metric,
+}
+
+/// What groups are compared by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    /// Safe, then unsafe.
+    #[default]
+    Fracture,
+    /// Unsafe, then safe.
+    Anti,
+    /// FRACTURE less ANTI.
+    Net,
+}
+
+impl Metric {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fracture => "fracture",
+            Self::Anti => "anti",
+            Self::Net => "net",
+        }
+    }
+}
+
+impl From<Metric> for fracture_science::Metric {
+    fn from(metric: Metric) -> Self {
+        match metric {
+            Metric::Fracture => Self::Fracture,
+            Metric::Anti => Self::Anti,
+            Metric::Net => Self::Net,
+        }
+    }
+}
+
+impl Compare {
+    /// The values in order, as text.
+    pub fn levels(&self) -> Vec<String> {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        self.order.iter().map(text).collect()
+    }
+}
+
+impl FractureParameters {
+    /// Everything that is wrong with them.
+    pub fn check(&self) -> Vec<ParameterError> {
+        let mut errors = Vec::new();
+        check_groups(self.by.as_deref(), self.contrasts.as_deref(), &mut errors);
+        check_intervals(self.confidence, self.bootstrap, &mut errors);
+        debug_assert!(BOOTSTRAP >= FEWEST_DRAWS);
+        if self.aggregate.is_empty() {
+            errors.push(ParameterError::at(&["aggregate"], "an empty list").hint("leave it out for `product`"));
+        }
+        for (index, aggregate) in self.aggregate.iter().enumerate() {
+            if self.aggregate[..index].contains(aggregate) {
+                errors.push(ParameterError::at(&["aggregate"], format!("`{}` is named twice", aggregate.name())));
+            }
+        }
+        if let Some(correct) = &self.correct {
+            let message = format!("`correct: {correct}` is not in this version");
+            errors.push(ParameterError::at(&["correct"], message).hint("leave it out"));
+        }
+        for (index, compare) in self.compare.iter().enumerate() {
+            errors.extend(self.check_compare(index, compare));
+        }
+        errors
+    }
+
+    fn check_compare(&self, index: usize, compare: &Compare) -> Option<ParameterError> {
+        let at = |key: &str, message: String| ParameterError {
+            path: vec![PathPart::Key("compare".to_owned()), PathPart::Index(index), PathPart::Key(key.to_owned())],
+            message,
+            hint: None,
+        };
+        let levels = compare.levels();
+        if let Some(by) = self.by.as_ref().filter(|by| !by.contains(&compare.column)) {
+            let error = at("column", format!("`{}` is none of the group columns", compare.column));
+            return Some(error.hint(format!("`by` is {}", by.join(", "))));
+        }
+        if levels.len() < 2 {
+            return Some(at("order", "at least two values are needed".to_owned()));
+        }
+        if compare.order.iter().any(|value| value.is_array() || value.is_object() || value.is_null()) {
+            return Some(at("order", "values are names, numbers or flags".to_owned()));
+        }
+        let twice = levels.iter().enumerate().find(|(place, level)| levels[..*place].contains(level));
+        twice.map(|(_, level)| at("order", format!("`{level}` is named twice")))
+    }
+}

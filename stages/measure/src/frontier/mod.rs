@@ -1,0 +1,119 @@
+//! The stage kind `frontier`: the train-to-deploy frontier of risk (SCIENCE.md B2; operationalised here, the paper leaves its
+//! formulas open).
+//!
+//! One row per group and contrast, in the order of `fracture`'s. Samples of one item and regime are reduced to their mean.
+
+mod lines;
+mod parameters;
+#[cfg(test)]
+mod tests;
+
+use fracture_stage::stage::{Port, Whole, Work};
+use fracture_stage::{
+    Context, Declaration, Error, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, PortName, Product, Schema,
+    Schemas, Shape, Stage, describe_json, parse_parameters,
+};
+use serde_json::{Value, json};
+
+use crate::fracture::leads;
+use crate::read;
+use crate::rows::{Measured, Reading, by_fields, check_by};
+use crate::table;
+use parameters::FrontierParameters;
+
+/// The kind's semantic version.
+const VERSION: u32 = 1;
+const PORT: &str = "verdicts";
+
+/// The declaration of `frontier`.
+pub fn declaration() -> Declaration {
+    Declaration {
+        name: "frontier",
+        version: VERSION,
+        summary: "Compares the risk of two regimes at every threshold: the exceedance frontier, its dominance and lift.",
+        shape: Shape::Reduce,
+        ports: &[PortName { name: PORT, required: true }],
+        any_ports: false,
+        side: &["curve", "overtakes"],
+        cases: false,
+        parameters: || json!(schemars::schema_for!(FrontierParameters)),
+        build,
+    }
+}
+
+fn build(with: &Value, _: &Context) -> Result<Box<dyn Stage>, Vec<ParameterError>> {
+    let parameters: FrontierParameters = parse_parameters(with)?;
+    let errors = parameters.check();
+    if errors.is_empty() { Ok(Box::new(FrontierStage { parameters })) } else { Err(errors) }
+}
+
+/// A resolved task of kind `frontier`.
+struct FrontierStage {
+    parameters: FrontierParameters,
+}
+
+impl FrontierStage {
+    fn reading(&self) -> Reading<'_> {
+        Reading {
+            port: PORT,
+            by: self.parameters.by.as_deref(),
+            cluster: self.parameters.cluster.as_deref(),
+            score: &self.parameters.score,
+            verdicts: false,
+        }
+    }
+}
+
+impl Stage for FrontierStage {
+    fn kind(&self) -> Kind {
+        Kind { name: "frontier", version: VERSION }
+    }
+
+    fn ports(&self) -> Vec<Port> {
+        vec![Port { name: PORT.to_owned(), needs: self.reading().needs(), keys: true, all: false }]
+    }
+
+    fn schema(&self, inputs: &Schemas, _: &dyn Files) -> Result<Outputs<Schema>, Error> {
+        read::check_number(inputs, PORT, &self.parameters.score)?;
+        let by = by_fields(self.parameters.by.as_deref(), inputs, PORT);
+        check_by(by.as_deref(), lines::names())?;
+        Ok(Outputs {
+            main: table::schema(by.as_deref(), lines::COLUMNS),
+            side: vec![
+                ("curve".to_owned(), table::schema(by.as_deref(), lines::CURVE)),
+                ("overtakes".to_owned(), table::schema(by.as_deref(), lines::OVERTAKES)),
+            ],
+        })
+    }
+
+    fn describe(&self, manifest: &mut dyn Manifest) {
+        describe_json(manifest, &self.parameters, &FrontierParameters::default(), &[]);
+    }
+
+    fn work(&self) -> Work<'_> {
+        Work::Whole(self)
+    }
+}
+
+impl Whole for FrontierStage {
+    fn run(&self, inputs: &Inputs, open: &Open<'_>) -> Result<Product, Error> {
+        let measured = Measured::load(&inputs.tables(PORT), &self.reading())?;
+        let twins = measured.same_but_draw();
+        let contrasts = measured.contrasts(self.parameters.contrasts.as_deref(), &twins)?;
+        let lines::Lines { lines, points, overtakes } = lines::lines(&measured, &contrasts, &self.parameters, open)?;
+        let main = table::batch(leads(&measured, lines.iter().map(|line| line.group)), lines::COLUMNS, &lines)?;
+        let curve = table::batch(leads(&measured, points.iter().map(|point| point.group)), lines::CURVE, &points)?;
+        let groups = overtakes.iter().map(|overtake| overtake.group);
+        let overtakes = table::batch(leads(&measured, groups), lines::OVERTAKES, &overtakes)?;
+        Ok(Product {
+            outputs: Outputs {
+                main: table::output(main),
+                side: vec![
+                    ("curve".to_owned(), table::output(curve)),
+                    ("overtakes".to_owned(), table::output(overtakes)),
+                ],
+            },
+            notes: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! Reads columns over all tables of a port.
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, LargeStringArray};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::DataType;
+use fracture_cache::ColumnType;
+use fracture_stage::manifest::type_name;
+use fracture_stage::view::concat_column;
+use fracture_stage::{Error, Schemas, View};
+
+/// Whether any of the tables has the column.
+pub fn has(views: &[&View], name: &str) -> bool {
+    views.iter().any(|view| view.has(name))
+}
+
+/// A column as text; `None` when no table has it.
+pub fn text(views: &[&View], name: &str) -> Result<Option<LargeStringArray>, Error> {
+    read(views, name, &DataType::LargeUtf8)
+}
+
+/// A column as numbers; `None` when no table has it.
+pub fn numbers(views: &[&View], name: &str) -> Result<Option<Float64Array>, Error> {
+    read(views, name, &DataType::Float64)
+}
+
+/// A column as whole numbers; `None` when no table has it.
+pub fn integers(views: &[&View], name: &str) -> Result<Option<Int64Array>, Error> {
+    read(views, name, &DataType::Int64)
+}
+
+/// A column of flags; `None` when no table has it.
+pub fn flags(views: &[&View], name: &str) -> Result<Option<BooleanArray>, Error> {
+    read(views, name, &DataType::Boolean)
+}
+
+/// A column that must be there.
+pub fn required<A>(column: Option<A>, name: &str, views: &[&View]) -> Result<A, Error> {
+    let names = || views.first().map_or_else(String::new, |view| view.names().collect::<Vec<_>>().join(", "));
+    column.ok_or_else(|| Error::task(format!("there is no column `{name}`")).hint(format!("the columns are {}", names())))
+}
+
+fn read<A: Array + Clone + 'static>(views: &[&View], name: &str, to: &DataType) -> Result<Option<A>, Error> {
+    if !has(views, name) {
+        return Ok(None);
+    }
+    let column = concat_column(views, name)?;
+    cast(&column, name, to).map(Some)
+}
+
+/// A strict cast: what can not be read is an error, never null.
+pub fn cast<A: Array + Clone + 'static>(column: &ArrayRef, name: &str, to: &DataType) -> Result<A, Error> {
+    let wrong = || Error::task(format!("column `{name}` is of type {}, which can not be read as {to}", column.data_type()));
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let cast = cast_with_options(column, to, &options).map_err(|error| wrong().cause(error))?;
+    cast.as_any().downcast_ref::<A>().cloned().ok_or_else(wrong)
+}
+
+/// The value in a row, `None` for null.
+pub fn at(column: &LargeStringArray, row: usize) -> Option<&str> {
+    column.is_valid(row).then(|| column.value(row))
+}
+
+/// The number in a row, NaN for null.
+pub fn number_at(column: &Float64Array, row: usize) -> f64 {
+    if column.is_valid(row) { column.value(row) } else { f64::NAN }
+}
+
+/// Checks at plan time that a column can be read as numbers.
+pub fn check_number(schemas: &Schemas, port: &str, column: &str) -> Result<(), Error> {
+    for schema in schemas.at(port) {
+        let kind = schema.field(column).and_then(|field| field.kind);
+        let is_number = !matches!(
+            kind,
+            Some(
+                ColumnType::Text
+                    | ColumnType::Time
+                    | ColumnType::ListU32
+                    | ColumnType::ListF32
+                    | ColumnType::Vector(_)
+            )
+        );
+        if !is_number {
+            let kind = kind.map(type_name).unwrap_or_default();
+            return Err(Error::pipeline(format!("column `{column}` is a {kind}, and a number is needed"))
+                .hint("where the table is loaded, say `columns: { NAME: { from: NAME, type: f64 } }`"));
+        }
+    }
+    Ok(())
+}

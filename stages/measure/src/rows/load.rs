@@ -1,0 +1,345 @@
+//! Reads the tables of a port into units, groups and regimes.
+
+use std::collections::HashMap;
+
+use arrow::array::{Array, Int64Array, LargeStringArray, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::DataType;
+use fracture_science::identity;
+use fracture_stage::view::concat_column;
+use fracture_stage::{Error, View};
+
+use super::{CLUSTER, Measured, Reading, Sample, Side, TOLD, Unit, by, duplicates};
+use crate::{order, read};
+
+/// Each row's value as a number: equal numbers, equal values.
+struct Codes {
+    of_row: Vec<u32>,
+    /// A row that has each value.
+    example: Vec<usize>,
+}
+
+impl Codes {
+    fn one(rows: usize) -> Self {
+        Self { of_row: vec![0; rows], example: if rows == 0 { Vec::new() } else { vec![0] } }
+    }
+
+    fn of(column: &LargeStringArray) -> Self {
+        let mut known: HashMap<Option<&str>, u32> = HashMap::new();
+        let mut codes = Self { of_row: Vec::with_capacity(column.len()), example: Vec::new() };
+        for row in 0..column.len() {
+            let next = codes.example.len() as u32;
+            let code = *known.entry(read::at(column, row)).or_insert(next);
+            if code == next {
+                codes.example.push(row);
+            }
+            codes.of_row.push(code);
+        }
+        codes
+    }
+
+    /// Rows that agree in both.
+    fn and(&self, other: &Self) -> Self {
+        let mut known: HashMap<(u32, u32), u32> = HashMap::new();
+        let mut codes = Self { of_row: Vec::with_capacity(self.of_row.len()), example: Vec::new() };
+        for (row, pair) in self.of_row.iter().copied().zip(other.of_row.iter().copied()).enumerate() {
+            let next = codes.example.len() as u32;
+            let code = *known.entry(pair).or_insert(next);
+            if code == next {
+                codes.example.push(row);
+            }
+            codes.of_row.push(code);
+        }
+        codes
+    }
+
+    fn all(columns: &[LargeStringArray], rows: usize) -> Self {
+        columns.iter().fold(Self::one(rows), |codes, column| codes.and(&Self::of(column)))
+    }
+}
+
+/// Columns that never tell units apart.
+const WITHIN: [&str; 3] = ["regime", "draw", "sample"];
+
+impl Measured {
+    /// Reads the rows.
+    ///
+    /// # Errors
+    /// When two rows can not be told apart, a row lacks its item, regime or threshold, or a group column differs within one
+    /// unit; the error names the item and what to do.
+    pub fn load(views: &[&View], reading: &Reading<'_>) -> Result<Self, Error> {
+        let rows: usize = views.iter().map(|view| view.rows()).sum();
+        let columns = Columns::read(views, reading, rows)?;
+        let (units, unit_of_row, keys) = columns.units(views, rows)?;
+        let regimes = Codes::of(&columns.regime);
+        let (names, rank) = sorted_names(&columns.regime, &regimes);
+        let mut order: Vec<usize> = (0..rows).collect();
+        let place = |row: usize| {
+            let regime = rank[regimes.of_row[row] as usize];
+            (unit_of_row[row], regime, columns.draw(row), columns.sample(row))
+        };
+        order.sort_unstable_by_key(|&row| place(row));
+        if let Some(pair) = order.windows(2).find(|pair| place(pair[0]) == place(pair[1])) {
+            return Err(duplicates::error(views, &keys, [pair[0].min(pair[1]), pair[0].max(pair[1])], reading));
+        }
+        let groups = Groups::new(views, reading, &units.example, &unit_of_row)?;
+        let (objectives, objective_codes) = columns.objectives(rows);
+        let told = Codes::all(&columns.told, rows);
+        let mut measured = Self {
+            by: groups.by,
+            by_text: groups.by_text,
+            groups: vec![Vec::new(); groups.count],
+            regimes: names,
+            objectives,
+            says_told: read::has(views, "cue") || read::has(views, "cue_hash"),
+            units: columns.identities(&units.example, &groups.of_unit),
+            sides: Vec::new(),
+            samples: Vec::with_capacity(rows),
+        };
+        for (unit, group) in groups.of_unit.iter().enumerate() {
+            measured.groups[*group].push(unit);
+        }
+        measured.sides.resize(measured.units.len() * measured.regimes.len(), None);
+        for rows in order.chunk_by(|&a, &b| (place(a).0, place(a).1) == (place(b).0, place(b).1)) {
+            let (unit, regime, draw, _) = place(rows[0]);
+            let start = measured.samples.len();
+            let (mut rank, mut last) = (0, draw);
+            for &row in rows {
+                if columns.draw(row) != last {
+                    (rank, last) = (rank + 1, columns.draw(row));
+                }
+                measured.samples.push(columns.sample_of(row, rank, reading)?);
+            }
+            let side = Side {
+                samples: start..measured.samples.len(),
+                draw,
+                told: told.of_row[rows[0]],
+                objective: objective_codes.as_ref().map_or(0, |codes| codes.of_row[rows[0]]),
+            };
+            let width = measured.regimes.len();
+            measured.sides[unit as usize * width + regime] = Some(side);
+        }
+        Ok(measured)
+    }
+}
+
+/// The values of a column, sorted, and for each code its place among them.
+fn sorted_names(column: &LargeStringArray, codes: &Codes) -> (Vec<String>, Vec<usize>) {
+    let mut names: Vec<String> = codes.example.iter().map(|&row| column.value(row).to_owned()).collect();
+    names.sort();
+    let rank = codes.example.iter().map(|&row| names.partition_point(|name| name.as_str() < column.value(row)));
+    let rank = rank.collect();
+    (names, rank)
+}
+
+/// The columns that are read, over all tables.
+struct Columns {
+    item: LargeStringArray,
+    axis: Option<LargeStringArray>,
+    regime: LargeStringArray,
+    cluster: Option<LargeStringArray>,
+    draw: Option<Int64Array>,
+    sample: Option<Int64Array>,
+    told: Vec<LargeStringArray>,
+    objective: Option<LargeStringArray>,
+    scores: arrow::array::Float64Array,
+    invalid: Option<LargeStringArray>,
+    finish: Option<LargeStringArray>,
+    tau: Option<arrow::array::Float64Array>,
+    tau_other: Option<arrow::array::Float64Array>,
+    verdict: Option<arrow::array::BooleanArray>,
+}
+
+impl Columns {
+    fn read(views: &[&View], reading: &Reading<'_>, rows: usize) -> Result<Self, Error> {
+        let cluster = reading.cluster.unwrap_or(CLUSTER);
+        let when = |wanted: bool| if wanted { views } else { &[] };
+        let needed = |name: &str| -> Result<LargeStringArray, Error> {
+            if views.is_empty() {
+                return Ok(LargeStringArray::new_null(0));
+            }
+            let column = read::required(read::text(views, name)?, name, views)?;
+            match column.null_count() {
+                0 => Ok(column),
+                nulls => Err(Error::task(format!("column `{name}` is null in {nulls} of {rows} rows"))
+                    .hint(format!("every row needs its {name}; leave such rows out with `where:`"))),
+            }
+        };
+        let scores = read::numbers(views, reading.score)?.unwrap_or_else(|| vec![None::<f64>; rows].into());
+        Ok(Self {
+            item: needed("item")?,
+            axis: read::text(views, "axis")?,
+            regime: needed("regime")?,
+            cluster: read::text(views, cluster)?,
+            draw: read::integers(views, "draw")?,
+            sample: read::integers(views, "sample")?,
+            told: TOLD.iter().filter_map(|name| read::text(views, name).transpose()).collect::<Result<_, _>>()?,
+            objective: read::text(views, "objective")?,
+            scores,
+            invalid: read::text(views, "invalid")?,
+            finish: read::text(views, "finish_reason")?,
+            tau: read::numbers(when(reading.verdicts), "tau")?,
+            tau_other: read::numbers(when(reading.verdicts), "tau_other")?,
+            verdict: read::flags(when(reading.verdicts), "unsafe")?,
+        })
+    }
+
+    fn draw(&self, row: usize) -> i64 {
+        whole(self.draw.as_ref(), row)
+    }
+
+    fn sample(&self, row: usize) -> i64 {
+        whole(self.sample.as_ref(), row)
+    }
+
+    /// The units, each row's unit, and the key columns that tell them apart.
+    fn units(&self, views: &[&View], rows: usize) -> Result<(Codes, Vec<u32>, Vec<String>), Error> {
+        let mut names: Vec<String> = vec!["item".to_owned(), "axis".to_owned()];
+        let mut others: Vec<String> = views.iter().flat_map(|view| view.keys()).cloned().collect();
+        others.sort();
+        others.dedup();
+        names.extend(others.into_iter().filter(|name| {
+            !WITHIN.contains(&name.as_str()) && name != "item" && name != "axis"
+        }));
+        let mut columns = Vec::with_capacity(names.len());
+        for name in &names {
+            columns.extend(read::text(views, name)?);
+        }
+        let codes = Codes::all(&columns, rows);
+        let of_row = codes.of_row.clone();
+        names.retain(|name| read::has(views, name));
+        Ok((codes, of_row, names))
+    }
+
+    fn objectives(&self, rows: usize) -> (Vec<Option<String>>, Option<Codes>) {
+        let Some(column) = &self.objective else { return (vec![None], None) };
+        let codes = Codes::of(column);
+        debug_assert_eq!(codes.of_row.len(), rows);
+        (codes.example.iter().map(|&row| read::at(column, row).map(str::to_owned)).collect(), Some(codes))
+    }
+
+    /// Who each unit is: items by axis and name, clusters by their value or else the item itself.
+    fn identities(&self, examples: &[usize], groups: &[usize]) -> Vec<Unit> {
+        let mut known: HashMap<(&str, &str), u64> = HashMap::new();
+        let mut clusters: HashMap<&str, u64> = HashMap::new();
+        let unit = |(&row, &group): (&usize, &usize)| {
+            let axis = self.axis.as_ref().and_then(|axis| read::at(axis, row)).unwrap_or_default();
+            let name = self.item.value(row);
+            let item = *known.entry((axis, name)).or_insert_with(|| identity(&[axis, name]));
+            let cluster = self.cluster.as_ref().and_then(|cluster| read::at(cluster, row));
+            let cluster =
+                cluster.map_or(item, |name| *clusters.entry(name).or_insert_with(|| identity(&["cluster", "", name])));
+            Unit { item, cluster, group }
+        };
+        examples.iter().zip(groups).map(unit).collect()
+    }
+
+    fn sample_of(&self, row: usize, rank: u32, reading: &Reading<'_>) -> Result<Sample, Error> {
+        let valid = self.invalid.as_ref().is_none_or(|reasons| reasons.is_null(row));
+        let score = if valid { read::number_at(&self.scores, row) } else { f64::NAN };
+        let number = |column: &Option<arrow::array::Float64Array>| {
+            column.as_ref().map_or(f64::NAN, |column| read::number_at(column, row))
+        };
+        let (tau, tau_other) = (number(&self.tau), number(&self.tau_other));
+        if reading.verdicts && !score.is_nan() {
+            self.check_verdict(row, score, tau, reading)?;
+        }
+        Ok(Sample {
+            slot: (rank, self.sample(row)),
+            score,
+            tau,
+            tau_other,
+            truncated: self.finish.as_ref().and_then(|finish| read::at(finish, row)) == Some("length"),
+        })
+    }
+
+    /// A scored row has a threshold, and a verdict that follows from both.
+    fn check_verdict(&self, row: usize, score: f64, tau: f64, reading: &Reading<'_>) -> Result<(), Error> {
+        let place = || format!("item {}, regime {}", self.item.value(row), self.regime.value(row));
+        if tau.is_nan() {
+            return Err(Error::task(format!("a row has a score but no tau ({})", place()))
+                .hint("put a `threshold` stage between the scores and this one"));
+        }
+        let Some(verdicts) = &self.verdict else { return Ok(()) };
+        let verdict = verdicts.is_valid(row).then(|| verdicts.value(row));
+        if verdict != Some(score >= tau) {
+            let said = verdict.map_or("null".to_owned(), |verdict| verdict.to_string());
+            return Err(Error::task(format!(
+                "column `unsafe` is {said} where `{}` is {score} and `tau` is {tau} ({})",
+                reading.score,
+                place()
+            ))
+            .hint("`unsafe` must be score >= tau: change the score or tau, not the verdict"));
+        }
+        Ok(())
+    }
+}
+
+fn whole(column: Option<&Int64Array>, row: usize) -> i64 {
+    column.filter(|column| column.is_valid(row)).map_or(0, |column| column.value(row))
+}
+
+/// The groups that the units fall in.
+struct Groups {
+    by: Vec<(String, arrow::array::ArrayRef)>,
+    by_text: Vec<Vec<Option<String>>>,
+    of_unit: Vec<usize>,
+    count: usize,
+}
+
+impl Groups {
+    fn new(views: &[&View], reading: &Reading<'_>, units: &[usize], unit_of_row: &[u32]) -> Result<Self, Error> {
+        let names = by::resolve(reading.by, views);
+        let (mut columns, mut texts) = (Vec::new(), Vec::new());
+        for name in &names {
+            if !read::has(views, name) {
+                return Err(Error::pipeline(format!("there is no column `{name}` to group by")));
+            }
+            let column = concat_column(views, name)?;
+            texts.push(read::cast::<LargeStringArray>(&column, name, &DataType::LargeUtf8)?);
+            columns.push(column);
+        }
+        let codes = Codes::all(&texts, unit_of_row.len());
+        for (row, unit) in unit_of_row.iter().enumerate() {
+            let example = units[*unit as usize];
+            if codes.of_row[row] != codes.of_row[example] {
+                return Err(differs(&names, &texts, [example, row]));
+            }
+        }
+        let mut sorted: Vec<usize> = (0..codes.example.len()).collect();
+        let value = |code: usize, column: usize| read::at(&texts[column], codes.example[code]);
+        sorted.sort_by(|&a, &b| {
+            let by_column = (0..texts.len()).map(|column| order::compare(value(a, column), value(b, column)));
+            by_column.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then)
+        });
+        let mut rank = vec![0; sorted.len()];
+        sorted.iter().enumerate().for_each(|(place, &code)| rank[code] = place);
+        let examples = UInt32Array::from_iter_values(sorted.iter().map(|&code| codes.example[code] as u32));
+        let gathered = names.iter().cloned().zip(&columns).map(|(name, column)| {
+            let values = take(column, &examples, None)
+                .map_err(|error| Error::internal(format!("column `{name}` can not be gathered")).cause(error))?;
+            Ok((name, values))
+        });
+        let text = |column: usize| sorted.iter().map(|&code| value(code, column).map(str::to_owned)).collect();
+        Ok(Self {
+            by: gathered.collect::<Result<_, Error>>()?,
+            by_text: (0..texts.len()).map(text).collect(),
+            of_unit: units.iter().map(|&row| rank[codes.of_row[row] as usize]).collect(),
+            count: sorted.len(),
+        })
+    }
+}
+
+/// A group column that differs between the regimes or samples of one unit.
+fn differs(names: &[String], texts: &[LargeStringArray], [a, b]: [usize; 2]) -> Error {
+    let column = (0..names.len()).find(|&column| read::at(&texts[column], a) != read::at(&texts[column], b));
+    let (name, said) = match column {
+        Some(column) => {
+            let value = |row| read::at(&texts[column], row).unwrap_or("null").to_owned();
+            (names[column].as_str(), format!("{} and {}", value(a), value(b)))
+        }
+        None => ("by", "several values".to_owned()),
+    };
+    Error::pipeline(format!("the group column `{name}` differs between the rows of one pair ({said})"))
+        .hint("a group holds whole pairs: leave it out of `by:`, or make it a key column (`keys:`)")
+}

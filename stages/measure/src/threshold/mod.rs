@@ -1,0 +1,116 @@
+//! The stage kind `threshold`: a score of at least τ is unsafe (SCIENCE.md B5).
+
+mod apply;
+mod parameters;
+#[cfg(test)]
+mod tests;
+
+use fracture_cache::ColumnType;
+use fracture_stage::stage::{Need, Port, Work};
+use fracture_stage::{
+    Context, Declaration, Error, Files, Kind, Manifest, Outputs, ParameterError, PortName, Schema, Schemas, Shape,
+    Stage, describe_json, parse_parameters,
+};
+use serde_json::{Value, json};
+
+use crate::read;
+use parameters::{Case, Rule, ThresholdParameters, Wrong};
+
+/// The kind's semantic version.
+const VERSION: u32 = 1;
+const PORT: &str = "scores";
+const SCORE: &str = "p_unsafe";
+
+/// The declaration of `threshold`.
+pub fn declaration() -> Declaration {
+    Declaration {
+        name: "threshold",
+        version: VERSION,
+        summary: "Calls a score of at least tau unsafe; tau is given, or follows from the costs of the two mistakes.",
+        shape: Shape::Map,
+        ports: &[PortName { name: PORT, required: true }],
+        any_ports: false,
+        side: &[],
+        cases: true,
+        parameters: || json!(schemars::schema_for!(ThresholdParameters)),
+        build,
+    }
+}
+
+fn build(with: &Value, _: &Context) -> Result<Box<dyn Stage>, Vec<ParameterError>> {
+    let parameters: ThresholdParameters = parse_parameters(with)?;
+    let explain = |path: &[&str], (name, message): Wrong| {
+        let path: Vec<&str> = path.iter().copied().chain(named(with, path, name)).collect();
+        let hint = match name {
+            "tau" => "give `tau: 0.5`, or `harm: 4` and `disagreement: 1`",
+            _ => "costs are finite numbers of at least 0, not both 0",
+        };
+        ParameterError::at(&path, message).hint(hint)
+    };
+    let base = Rule::base(&parameters)
+        .and_then(|rule| rule.resolve().map(|_| rule))
+        .map_err(|wrong| vec![explain(&[], wrong)])?;
+    let mut errors = Vec::new();
+    for (column, value, case) in cases(&parameters) {
+        if let Err(wrong) = base.with(case).and_then(Rule::resolve) {
+            errors.push(explain(&["cases", column, value], wrong));
+        }
+    }
+    if errors.is_empty() { Ok(Box::new(ThresholdStage { parameters, base })) } else { Err(errors) }
+}
+
+/// The key to point at, when it is written.
+fn named<'a>(with: &Value, path: &[&str], name: &'a str) -> Option<&'a str> {
+    let place = path.iter().try_fold(with, |value, key| value.get(key))?;
+    place.get(name).map(|_| name)
+}
+
+fn cases(parameters: &ThresholdParameters) -> impl Iterator<Item = (&str, &str, &Case)> {
+    let columns = parameters.cases.iter();
+    columns.flat_map(|(column, values)| values.iter().map(move |(value, case)| (column.as_str(), value.as_str(), case)))
+}
+
+/// A resolved task of kind `threshold`.
+struct ThresholdStage {
+    parameters: ThresholdParameters,
+    base: Rule,
+}
+
+impl Stage for ThresholdStage {
+    fn kind(&self) -> Kind {
+        Kind { name: "threshold", version: VERSION }
+    }
+
+    fn ports(&self) -> Vec<Port> {
+        let mut needs = vec![Need::any(SCORE), Need::optional("invalid")];
+        needs.extend(self.parameters.cases.keys().map(|column| Need::any(column)));
+        vec![Port { name: PORT.to_owned(), needs, keys: false, all: false }]
+    }
+
+    fn schema(&self, inputs: &Schemas, _: &dyn Files) -> Result<Outputs<Schema>, Error> {
+        read::check_number(inputs, PORT, SCORE)?;
+        Ok(Outputs::only(Schema::exact([
+            ("tau", ColumnType::F64),
+            ("tau_other", ColumnType::F64),
+            ("unsafe", ColumnType::Bool),
+        ])))
+    }
+
+    fn describe(&self, manifest: &mut dyn Manifest) {
+        describe_json(manifest, &self.parameters, &ThresholdParameters::default(), &[]);
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let warn = |rule: Rule| rule.resolve().ok().and_then(|resolved| rule.warning(&resolved));
+        let mut warnings: Vec<String> = warn(self.base).into_iter().collect();
+        for (column, value, case) in cases(&self.parameters) {
+            let warning = self.base.with(case).ok().and_then(warn);
+            warnings.extend(warning.map(|warning| format!("where {column} is {value}: {warning}")));
+        }
+        warnings
+    }
+
+    fn work(&self) -> Work<'_> {
+        Work::Whole(self)
+    }
+}

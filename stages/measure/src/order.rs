@@ -46,11 +46,29 @@ mod tests {
 
     #[test]
     fn numbers_before_words_and_null_last() {
-        let mut values = [None, Some("b"), Some("7B"), Some("10"), Some("0.8M"), Some("9"), Some("70B"), Some("a")];
+        let mut values = [
+            None,
+            Some("b"),
+            Some("7B"),
+            Some("10"),
+            Some("0.8M"),
+            Some("9"),
+            Some("70B"),
+            Some("a"),
+        ];
         values.sort_by(|a, b| compare(*a, *b));
         assert_eq!(
             values,
-            [Some("9"), Some("10"), Some("0.8M"), Some("7B"), Some("70B"), Some("a"), Some("b"), None]
+            [
+                Some("9"),
+                Some("10"),
+                Some("0.8M"),
+                Some("7B"),
+                Some("70B"),
+                Some("a"),
+                Some("b"),
+                None
+            ]
         );
         assert!(same("1", "1.0") && same("1B", "1000M") && !same("a", "b") && !same("inf", "nan"));
     }

@@ -39,7 +39,10 @@ pub fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer:
             None => Err(format!("expected a name, found {value}")),
         }
     };
-    list.into_iter().map(read).collect::<Result<_, _>>().map_err(serde::de::Error::custom)
+    list.into_iter()
+        .map(read)
+        .collect::<Result<_, _>>()
+        .map_err(serde::de::Error::custom)
 }
 
 /// The ranges that hold for everything with intervals.
@@ -78,8 +81,15 @@ pub fn check_groups(by: Option<&[String]>, contrasts: Option<&[[String; 2]]>, er
     }
     for (index, [first, second]) in contrasts.unwrap_or_default().iter().enumerate() {
         if first == second {
-            errors.push(at("contrasts", index, format!("`{first}` can not be contrasted with itself")));
-        } else if contrasts.unwrap_or_default()[..index].iter().any(|[a, b]| (a, b) == (first, second)) {
+            errors.push(at(
+                "contrasts",
+                index,
+                format!("`{first}` can not be contrasted with itself"),
+            ));
+        } else if contrasts.unwrap_or_default()[..index]
+            .iter()
+            .any(|[a, b]| (a, b) == (first, second))
+        {
             errors.push(at("contrasts", index, format!("`{first}->{second}` is named twice")));
         }
     }

@@ -35,8 +35,13 @@ pub fn flags(views: &[&View], name: &str) -> Result<Option<BooleanArray>, Error>
 
 /// A column that must be there.
 pub fn required<A>(column: Option<A>, name: &str, views: &[&View]) -> Result<A, Error> {
-    let names = || views.first().map_or_else(String::new, |view| view.names().collect::<Vec<_>>().join(", "));
-    column.ok_or_else(|| Error::task(format!("there is no column `{name}`")).hint(format!("the columns are {}", names())))
+    let names = || {
+        views
+            .first()
+            .map_or_else(String::new, |view| view.names().collect::<Vec<_>>().join(", "))
+    };
+    column
+        .ok_or_else(|| Error::task(format!("there is no column `{name}`")).hint(format!("the columns are {}", names())))
 }
 
 fn read<A: Array + Clone + 'static>(views: &[&View], name: &str, to: &DataType) -> Result<Option<A>, Error> {
@@ -49,8 +54,16 @@ fn read<A: Array + Clone + 'static>(views: &[&View], name: &str, to: &DataType) 
 
 /// A strict cast: what can not be read is an error, never null.
 pub fn cast<A: Array + Clone + 'static>(column: &ArrayRef, name: &str, to: &DataType) -> Result<A, Error> {
-    let wrong = || Error::task(format!("column `{name}` is of type {}, which can not be read as {to}", column.data_type()));
-    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let wrong = || {
+        Error::task(format!(
+            "column `{name}` is of type {}, which can not be read as {to}",
+            column.data_type()
+        ))
+    };
+    let options = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
     let cast = cast_with_options(column, to, &options).map_err(|error| wrong().cause(error))?;
     cast.as_any().downcast_ref::<A>().cloned().ok_or_else(wrong)
 }
@@ -62,7 +75,11 @@ pub fn at(column: &LargeStringArray, row: usize) -> Option<&str> {
 
 /// The number in a row, NaN for null.
 pub fn number_at(column: &Float64Array, row: usize) -> f64 {
-    if column.is_valid(row) { column.value(row) } else { f64::NAN }
+    if column.is_valid(row) {
+        column.value(row)
+    } else {
+        f64::NAN
+    }
 }
 
 /// Checks at plan time that a column can be read as numbers.
@@ -72,17 +89,15 @@ pub fn check_number(schemas: &Schemas, port: &str, column: &str) -> Result<(), E
         let is_number = !matches!(
             kind,
             Some(
-                ColumnType::Text
-                    | ColumnType::Time
-                    | ColumnType::ListU32
-                    | ColumnType::ListF32
-                    | ColumnType::Vector(_)
+                ColumnType::Text | ColumnType::Time | ColumnType::ListU32 | ColumnType::ListF32 | ColumnType::Vector(_)
             )
         );
         if !is_number {
             let kind = kind.map(type_name).unwrap_or_default();
-            return Err(Error::pipeline(format!("column `{column}` is a {kind}, and a number is needed"))
-                .hint("where the table is loaded, say `columns: { NAME: { from: NAME, type: f64 } }`"));
+            return Err(
+                Error::pipeline(format!("column `{column}` is a {kind}, and a number is needed"))
+                    .hint("where the table is loaded, say `columns: { NAME: { from: NAME, type: f64 } }`"),
+            );
         }
     }
     Ok(())

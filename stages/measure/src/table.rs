@@ -29,17 +29,26 @@ pub struct Column<L> {
 
 /// A column of text.
 pub const fn text<L>(name: &'static str, read: for<'a> fn(&'a L) -> Option<&'a str>) -> Column<L> {
-    Column { name, read: Read::Text(read) }
+    Column {
+        name,
+        read: Read::Text(read),
+    }
 }
 
 /// A column of counts.
 pub const fn count<L>(name: &'static str, read: fn(&L) -> usize) -> Column<L> {
-    Column { name, read: Read::Count(read) }
+    Column {
+        name,
+        read: Read::Count(read),
+    }
 }
 
 /// A column of numbers.
 pub const fn number<L>(name: &'static str, read: fn(&L) -> Option<f64>) -> Column<L> {
-    Column { name, read: Read::Number(read) }
+    Column {
+        name,
+        read: Read::Number(read),
+    }
 }
 
 impl<L> Column<L> {
@@ -111,12 +120,23 @@ pub fn output(batch: RecordBatch) -> Output {
 
 /// The schema of such a table: `lead` is `None` where only the run will tell the groups' columns.
 pub fn schema<L>(lead: Option<&[PlannedField]>, columns: &[Column<L>]) -> Schema {
-    let completeness = if lead.is_some() { Completeness::Exact } else { Completeness::AtLeast };
+    let completeness = if lead.is_some() {
+        Completeness::Exact
+    } else {
+        Completeness::AtLeast
+    };
     let mut fields = lead.unwrap_or_default().to_vec();
     for column in columns {
         if fields.iter().all(|field| field.name != column.name) {
-            fields.push(PlannedField { name: column.name.to_owned(), kind: Some(column.kind()) });
+            fields.push(PlannedField {
+                name: column.name.to_owned(),
+                kind: Some(column.kind()),
+            });
         }
     }
-    Schema { fields, completeness, keys: Vec::new() }
+    Schema {
+        fields,
+        completeness,
+        keys: Vec::new(),
+    }
 }

@@ -17,7 +17,10 @@ struct Memory(RecordBatch);
 
 impl ColumnReader for Memory {
     fn read(&self, column: &str) -> Result<ArrayRef, Error> {
-        self.0.column_by_name(column).cloned().ok_or_else(|| Error::internal(format!("no column {column}")))
+        self.0
+            .column_by_name(column)
+            .cloned()
+            .ok_or_else(|| Error::internal(format!("no column {column}")))
     }
 }
 
@@ -27,10 +30,16 @@ pub fn view(batch: &RecordBatch, keys: &[&str], constants: &[(&str, Value)]) -> 
     let schema = batch.schema();
     let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
         let kind = column_type(field.data_type()).unwrap();
-        (field.name().as_str(), kind, column_digest(kind, std::slice::from_ref(column)).unwrap())
+        (
+            field.name().as_str(),
+            kind,
+            column_digest(kind, std::slice::from_ref(column)).unwrap(),
+        )
     });
     let view = View::stored(batch.num_rows(), &reader, columns);
-    let constants = constants.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+    let constants = constants
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone()));
     let keys = ["item", "axis"].iter().chain(keys).map(|key| (*key).to_owned());
     view.with_constants(constants).with_keys(keys)
 }
@@ -82,13 +91,11 @@ impl Row {
 
 /// The rows as a batch.
 pub fn batch(rows: &[Row]) -> RecordBatch {
-    let text = |read: fn(&Row) -> Option<&str>| -> ArrayRef {
-        Arc::new(rows.iter().map(read).collect::<LargeStringArray>())
-    };
+    let text =
+        |read: fn(&Row) -> Option<&str>| -> ArrayRef { Arc::new(rows.iter().map(read).collect::<LargeStringArray>()) };
     let count = |read: fn(&Row) -> u32| -> ArrayRef { Arc::new(UInt32Array::from_iter_values(rows.iter().map(read))) };
-    let number = |read: fn(&Row) -> Option<f64>| -> ArrayRef {
-        Arc::new(rows.iter().map(read).collect::<Float64Array>())
-    };
+    let number =
+        |read: fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(rows.iter().map(read).collect::<Float64Array>()) };
     let verdict = |row: &Row| row.score.filter(|score| !score.is_nan()).map(|score| score >= row.tau);
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("item", text(|row| Some(&row.item))),
@@ -153,7 +160,9 @@ pub fn run(declaration: &Declaration, with: &Value, tables: &[View]) -> Result<P
         files: &NoFiles,
     };
     let arriving = tables.iter().cloned().map(Incoming::Table).collect();
-    let inputs = Inputs { ports: vec![(declaration.ports[0].name.to_owned(), arriving)] };
+    let inputs = Inputs {
+        ports: vec![(declaration.ports[0].name.to_owned(), arriving)],
+    };
     match stage.work() {
         Work::Whole(whole) => whole.run(&inputs, &open),
         Work::Rows(_) => panic!("a stage of measurement works on whole tables"),
@@ -164,15 +173,31 @@ pub fn run(declaration: &Declaration, with: &Value, tables: &[View]) -> Result<P
 pub fn announced(declaration: &Declaration, with: &Value, tables: &[View]) -> Vec<(String, Vec<String>)> {
     use fracture_stage::{Completeness, Field, Schema, Schemas};
     let of = |view: &View| Schema {
-        fields: view.names().map(|name| Field { name: name.to_owned(), kind: view.column_type(name) }).collect(),
+        fields: view
+            .names()
+            .map(|name| Field {
+                name: name.to_owned(),
+                kind: view.column_type(name),
+            })
+            .collect(),
         completeness: Completeness::Exact,
-        keys: view.keys().iter().filter(|key| !["item", "axis"].contains(&key.as_str())).cloned().collect(),
+        keys: view
+            .keys()
+            .iter()
+            .filter(|key| !["item", "axis"].contains(&key.as_str()))
+            .cloned()
+            .collect(),
     };
-    let schemas = Schemas { ports: vec![(declaration.ports[0].name.to_owned(), tables.iter().map(of).collect())] };
+    let schemas = Schemas {
+        ports: vec![(declaration.ports[0].name.to_owned(), tables.iter().map(of).collect())],
+    };
     let outputs = stage(declaration, with).schema(&schemas, &NoFiles).unwrap();
     let described = |field: &Field| format!("{} {:?}", field.name, field.kind.unwrap());
     let columns = |schema: &Schema| schema.fields.iter().map(described).collect();
-    outputs.iter().map(|(name, schema)| (name.to_owned(), columns(schema))).collect()
+    outputs
+        .iter()
+        .map(|(name, schema)| (name.to_owned(), columns(schema)))
+        .collect()
 }
 
 /// The columns of a task's outputs in the same form.
@@ -181,9 +206,15 @@ pub fn yielded(product: &Product) -> Vec<(String, Vec<String>)> {
         let batch = rows_of(output);
         let schema = batch.schema();
         let fields = schema.fields().iter();
-        fields.map(|field| format!("{} {:?}", field.name(), column_type(field.data_type()).unwrap())).collect()
+        fields
+            .map(|field| format!("{} {:?}", field.name(), column_type(field.data_type()).unwrap()))
+            .collect()
     };
-    product.outputs.iter().map(|(name, output)| (name.to_owned(), described(output))).collect()
+    product
+        .outputs
+        .iter()
+        .map(|(name, output)| (name.to_owned(), described(output)))
+        .collect()
 }
 
 fn rows_of(output: &Output) -> &RecordBatch {
@@ -200,14 +231,28 @@ pub fn result<'a>(product: &'a Product, name: &str) -> &'a RecordBatch {
 
 /// A column of numbers.
 pub fn numbers(batch: &RecordBatch, name: &str) -> Vec<Option<f64>> {
-    let column = arrow::compute::cast(batch.column_by_name(name).unwrap(), &arrow::datatypes::DataType::Float64).unwrap();
+    let column = arrow::compute::cast(
+        batch.column_by_name(name).unwrap(),
+        &arrow::datatypes::DataType::Float64,
+    )
+    .unwrap();
     column.as_any().downcast_ref::<Float64Array>().unwrap().iter().collect()
 }
 
 /// A column of text.
 pub fn texts(batch: &RecordBatch, name: &str) -> Vec<Option<String>> {
-    let column = arrow::compute::cast(batch.column_by_name(name).unwrap(), &arrow::datatypes::DataType::LargeUtf8).unwrap();
-    column.as_any().downcast_ref::<LargeStringArray>().unwrap().iter().map(|text| text.map(str::to_owned)).collect()
+    let column = arrow::compute::cast(
+        batch.column_by_name(name).unwrap(),
+        &arrow::datatypes::DataType::LargeUtf8,
+    )
+    .unwrap();
+    column
+        .as_any()
+        .downcast_ref::<LargeStringArray>()
+        .unwrap()
+        .iter()
+        .map(|text| text.map(str::to_owned))
+        .collect()
 }
 
 /// A batch of whole numbers and scores.

@@ -46,7 +46,9 @@ const COLUMNS: &[Column<Line>] = &[
     number("p", |line| line.comparison.p),
     number("p_adjusted", |line| line.p_adjusted),
     number("pr_order", |line| line.comparison.pr_order),
-    text("design", |line| Some(if line.comparison.paired { "paired" } else { "unpaired" })),
+    text("design", |line| {
+        Some(if line.comparison.paired { "paired" } else { "unpaired" })
+    }),
 ];
 
 /// The names that group columns can not have when something is compared.
@@ -62,7 +64,12 @@ fn left_out(name: &str, compares: &[Compare]) -> bool {
 
 /// The schema at plan time.
 pub fn schema(by: Option<&[Field]>, compares: &[Compare]) -> Schema {
-    let kept = |by: &[Field]| by.iter().filter(|field| !left_out(&field.name, compares)).cloned().collect::<Vec<_>>();
+    let kept = |by: &[Field]| {
+        by.iter()
+            .filter(|field| !left_out(&field.name, compares))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
     let by = by.map(kept);
     let first = table::schema(Some(&[]), FIRST);
     let lead: Option<Vec<Field>> = by.map(|by| first.fields.iter().cloned().chain(by).collect());
@@ -77,10 +84,21 @@ pub fn schema(by: Option<&[Field]>, compares: &[Compare]) -> Schema {
 pub fn batch(measured: &Measured, compares: &[Compare], lines: &[Line]) -> Result<RecordBatch, Error> {
     let own = table::batch(Vec::new(), FIRST, lines)?;
     let place = (0..lines.len()).map(|line| Some(line as u32)).collect();
-    let mut leads = vec![Lead { name: FIRST[0].name.to_owned(), groups: own.column(0).clone(), of_line: place }];
+    let mut leads = vec![Lead {
+        name: FIRST[0].name.to_owned(),
+        groups: own.column(0).clone(),
+        of_line: place,
+    }];
     for (name, values) in measured.by.iter().filter(|(name, _)| !left_out(name, compares)) {
-        let of_line = lines.iter().map(|line| (line.column != *name).then_some(line.group as u32)).collect();
-        leads.push(Lead { name: name.clone(), groups: values.clone(), of_line });
+        let of_line = lines
+            .iter()
+            .map(|line| (line.column != *name).then_some(line.group as u32))
+            .collect();
+        leads.push(Lead {
+            name: name.clone(),
+            groups: values.clone(),
+            of_line,
+        });
     }
     table::batch(leads, COLUMNS, lines)
 }
@@ -99,7 +117,10 @@ pub fn comparisons(flips: &Flips<'_>, contrasts: &[Contrast], open: &Open<'_>) -
         }
     }
     let adjusted = holm(&lines.iter().map(|line| line.comparison.p).collect::<Vec<_>>());
-    lines.iter_mut().zip(adjusted).for_each(|(line, adjusted)| line.p_adjusted = adjusted);
+    lines
+        .iter_mut()
+        .zip(adjusted)
+        .for_each(|(line, adjusted)| line.p_adjusted = adjusted);
     Ok(lines)
 }
 
@@ -114,7 +135,10 @@ fn line(
     let (low, high) = (verdicts(a)?, verdicts(b)?);
     let options = flips.options(aggregate);
     let comparison = compare(&high.pairs(), &low.pairs(), declared.value.into(), &options).map_err(|error| {
-        science(error).context(format!("`{}` {} and {} can not be compared", declared.column, a.name, b.name))
+        science(error).context(format!(
+            "`{}` {} and {} can not be compared",
+            declared.column, a.name, b.name
+        ))
     })?;
     Ok(Line {
         group: a.group,
@@ -137,10 +161,17 @@ struct Level {
 
 /// The pairs of groups that differ in the compared column alone, neighbours in its order.
 fn neighbours(measured: &Measured, declared: &Compare) -> Result<Vec<[Level; 2]>, Error> {
-    let column = measured.by.iter().position(|(name, _)| *name == declared.column).ok_or_else(|| {
-        Error::pipeline(format!("`compare` names `{}`, which is no group column", declared.column))
+    let column = measured
+        .by
+        .iter()
+        .position(|(name, _)| *name == declared.column)
+        .ok_or_else(|| {
+            Error::pipeline(format!(
+                "`compare` names `{}`, which is no group column",
+                declared.column
+            ))
             .hint("add it to `by:`")
-    })?;
+        })?;
     let levels = declared.levels();
     let values = &measured.by_text[column];
     for level in levels.iter().filter(|_| !values.is_empty()) {
@@ -149,12 +180,18 @@ fn neighbours(measured: &Measured, declared: &Compare) -> Result<Vec<[Level; 2]>
             known.dedup();
             known.sort_by(|a, b| crate::order::compare(Some(a), Some(b)));
             known.dedup();
-            return Err(Error::pipeline(format!("`{}` has no value `{level}` to compare", declared.column))
-                .hint(format!("its values are {}", known.join(", "))));
+            return Err(
+                Error::pipeline(format!("`{}` has no value `{level}` to compare", declared.column))
+                    .hint(format!("its values are {}", known.join(", "))),
+            );
         }
     }
     let others = |group: usize| -> Vec<&Option<String>> {
-        let columns = measured.by_text.iter().enumerate().filter(|(place, _)| *place != column);
+        let columns = measured
+            .by_text
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| *place != column);
         columns.map(|(_, values)| &values[group]).collect()
     };
     let mut found = Vec::new();
@@ -168,7 +205,10 @@ fn neighbours(measured: &Measured, declared: &Compare) -> Result<Vec<[Level; 2]>
             let fits = |other: &usize| {
                 values[*other].as_ref().is_some_and(|value| same(value, level)) && others(*other) == rest
             };
-            (0..measured.groups.len()).find(fits).map(|group| Level { group, name: level.clone() })
+            (0..measured.groups.len()).find(fits).map(|group| Level {
+                group,
+                name: level.clone(),
+            })
         };
         for pair in levels.windows(2) {
             found.extend(at(&pair[0]).zip(at(&pair[1])).map(|(a, b)| [a, b]));

@@ -98,7 +98,10 @@ pub const CURVE: &[Column<Point>] = &[
 
 /// The names that group columns can not have.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    COLUMNS.iter().map(|column| column.name).chain(CURVE.iter().map(|column| column.name))
+    COLUMNS
+        .iter()
+        .map(|column| column.name)
+        .chain(CURVE.iter().map(|column| column.name))
 }
 
 /// What the flips are counted on.
@@ -137,7 +140,10 @@ impl Flips<'_> {
             }
         }
         let adjusted = benjamini_hochberg(&lines.iter().map(|line| line.summary.p_net).collect::<Vec<_>>());
-        lines.iter_mut().zip(adjusted).for_each(|(line, adjusted)| line.p_adjusted = adjusted);
+        lines
+            .iter_mut()
+            .zip(adjusted)
+            .for_each(|(line, adjusted)| line.p_adjusted = adjusted);
         Ok((lines, points))
     }
 
@@ -202,8 +208,10 @@ impl Flips<'_> {
             }
         });
         if several {
-            return Err(Error::pipeline("samples of one item and regime have different values of tau, so their mean has none")
-                .hint("choose `cases` by columns that all samples share, or say `aggregate: product`"));
+            return Err(Error::pipeline(
+                "samples of one item and regime have different values of tau, so their mean has none",
+            )
+            .hint("choose `cases` by columns that all samples share, or say `aggregate: product`"));
         }
         Ok(table)
     }
@@ -233,15 +241,30 @@ impl Flips<'_> {
                     .to_owned(),
             );
         }
-        let first = self.parameters.aggregate.first().map_or("", |aggregate| aggregate.name());
-        let total = |read: fn(&Line) -> usize| -> usize {
-            lines.iter().filter(|line| line.aggregate == first).map(read).sum()
-        };
+        let first = self
+            .parameters
+            .aggregate
+            .first()
+            .map_or("", |aggregate| aggregate.name());
+        let total =
+            |read: fn(&Line) -> usize| -> usize { lines.iter().filter(|line| line.aggregate == first).map(read).sum() };
         let counts: [(usize, &str); 4] = [
-            (total(|line| line.summary.unpaired), "items lack one of the regimes (`unpaired`)"),
-            (total(|line| line.summary.invalid), "pairs have no valid score (`invalid`)"),
-            (total(|line| line.invalid_samples), "scores are invalid (`invalid_samples`)"),
-            (total(|line| line.truncated), "completions were cut off by their length (`truncated`)"),
+            (
+                total(|line| line.summary.unpaired),
+                "items lack one of the regimes (`unpaired`)",
+            ),
+            (
+                total(|line| line.summary.invalid),
+                "pairs have no valid score (`invalid`)",
+            ),
+            (
+                total(|line| line.invalid_samples),
+                "scores are invalid (`invalid_samples`)",
+            ),
+            (
+                total(|line| line.truncated),
+                "completions were cut off by their length (`truncated`)",
+            ),
         ];
         let said = counts.iter().filter(|(count, _)| *count > 0);
         notes.extend(said.map(|(count, what)| format!("over all groups and contrasts, {count} {what}")));
@@ -307,7 +330,10 @@ struct Seen {
 
 impl Seen {
     fn of(measured: &Measured, group: usize, contrast: Contrast) -> Self {
-        let mut seen = Self { has_other: true, ..Self::default() };
+        let mut seen = Self {
+            has_other: true,
+            ..Self::default()
+        };
         let mut objective: Option<u32> = None;
         let mut scored = false;
         for (_, sides) in measured.sides(group, contrast) {

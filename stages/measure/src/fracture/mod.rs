@@ -15,14 +15,14 @@ use arrow::array::UInt32Array;
 use fracture_science::ScienceError;
 use fracture_stage::stage::{Port, Whole, Work};
 use fracture_stage::{
-    Context, Declaration, Error, Files, Inputs, Kind, Manifest, Open, Output, Outputs, ParameterError, PortName, Product,
-    Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
+    Context, Declaration, Error, Files, Inputs, Kind, Manifest, Open, Output, Outputs, ParameterError, PortName,
+    Product, Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
+use crate::read;
 use crate::rows::{Measured, Reading, by_fields, check_by};
 use crate::table::{self, Lead};
-use crate::read;
 use parameters::FractureParameters;
 
 /// The kind's semantic version.
@@ -38,7 +38,16 @@ pub fn declaration() -> Declaration {
         summary: "Counts answers that are safe under one regime and unsafe under another, with intervals and the noise \
                   floor.",
         shape: Shape::Reduce,
-        ports: &[PortName { name: PORT, required: true }, PortName { name: "labels", required: false }],
+        ports: &[
+            PortName {
+                name: PORT,
+                required: true,
+            },
+            PortName {
+                name: "labels",
+                required: false,
+            },
+        ],
         any_ports: false,
         side: &["curve", "compare"],
         cases: false,
@@ -50,7 +59,11 @@ pub fn declaration() -> Declaration {
 fn build(with: &Value, _: &Context) -> Result<Box<dyn Stage>, Vec<ParameterError>> {
     let parameters: FractureParameters = parse_parameters(with)?;
     let errors = parameters.check();
-    if errors.is_empty() { Ok(Box::new(FractureStage { parameters })) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(Box::new(FractureStage { parameters }))
+    } else {
+        Err(errors)
+    }
 }
 
 /// A resolved task of kind `fracture`.
@@ -72,34 +85,56 @@ impl FractureStage {
 
 impl Stage for FractureStage {
     fn kind(&self) -> Kind {
-        Kind { name: "fracture", version: VERSION }
+        Kind {
+            name: "fracture",
+            version: VERSION,
+        }
     }
 
     fn ports(&self) -> Vec<Port> {
         let needs = self.reading().needs();
-        vec![Port { name: PORT.to_owned(), needs, keys: true, all: false }]
+        vec![Port {
+            name: PORT.to_owned(),
+            needs,
+            keys: true,
+            all: false,
+        }]
     }
 
     fn schema(&self, inputs: &Schemas, _: &dyn Files) -> Result<Outputs<Schema>, Error> {
         if !inputs.at("labels").is_empty() {
-            return Err(Error::pipeline("the port `labels` of `fracture` is not in this version")
-                .hint("connect `verdicts` alone"));
+            return Err(
+                Error::pipeline("the port `labels` of `fracture` is not in this version")
+                    .hint("connect `verdicts` alone"),
+            );
         }
         read::check_number(inputs, PORT, SCORE)?;
         let by = by_fields(self.parameters.by.as_deref(), inputs, PORT);
-        check_by(by.as_deref(), flips::names().chain(compare::names(&self.parameters.compare)))?;
+        check_by(
+            by.as_deref(),
+            flips::names().chain(compare::names(&self.parameters.compare)),
+        )?;
         for compare in &self.parameters.compare {
-            if let Some(by) = by.as_ref().filter(|by| by.iter().all(|field| field.name != compare.column)) {
+            if let Some(by) = by
+                .as_ref()
+                .filter(|by| by.iter().all(|field| field.name != compare.column))
+            {
                 let names: Vec<&str> = by.iter().map(|field| field.name.as_str()).collect();
-                return Err(Error::pipeline(format!("`compare` names `{}`, which is no group column", compare.column))
-                    .hint(format!("the group columns are {}", names.join(", "))));
+                return Err(Error::pipeline(format!(
+                    "`compare` names `{}`, which is no group column",
+                    compare.column
+                ))
+                .hint(format!("the group columns are {}", names.join(", "))));
             }
         }
         Ok(Outputs {
             main: table::schema(by.as_deref(), flips::COLUMNS),
             side: vec![
                 ("curve".to_owned(), table::schema(by.as_deref(), flips::CURVE)),
-                ("compare".to_owned(), compare::schema(by.as_deref(), &self.parameters.compare)),
+                (
+                    "compare".to_owned(),
+                    compare::schema(by.as_deref(), &self.parameters.compare),
+                ),
             ],
         })
     }
@@ -118,19 +153,37 @@ impl Whole for FractureStage {
         let measured = Measured::load(&inputs.tables(PORT), &self.reading())?;
         let twins = measured.same_but_draw();
         let contrasts = measured.contrasts(self.parameters.contrasts.as_deref(), &twins)?;
-        let flips = flips::Flips { measured: &measured, parameters: &self.parameters, twins: &twins };
+        let flips = flips::Flips {
+            measured: &measured,
+            parameters: &self.parameters,
+            twins: &twins,
+        };
         let (lines, points) = flips.lines(&contrasts, open)?;
         let comparisons = compare::comparisons(&flips, &contrasts, open)?;
         let notes = flips.notes(&lines);
-        let main = table::batch(leads(&measured, lines.iter().map(|line| line.group)), flips::COLUMNS, &lines)?;
-        let curve = table::batch(leads(&measured, points.iter().map(|point| point.group)), flips::CURVE, &points)?;
+        let main = table::batch(
+            leads(&measured, lines.iter().map(|line| line.group)),
+            flips::COLUMNS,
+            &lines,
+        )?;
+        let curve = table::batch(
+            leads(&measured, points.iter().map(|point| point.group)),
+            flips::CURVE,
+            &points,
+        )?;
         let compare = compare::batch(&measured, &self.parameters.compare, &comparisons)?;
         Ok(Product {
             outputs: Outputs {
                 main: table::output(main),
                 side: vec![
                     ("curve".to_owned(), table::output(curve)),
-                    ("compare".to_owned(), Output::Table { batch: compare, parent: None }),
+                    (
+                        "compare".to_owned(),
+                        Output::Table {
+                            batch: compare,
+                            parent: None,
+                        },
+                    ),
                 ],
             },
             notes,
@@ -140,7 +193,9 @@ impl Whole for FractureStage {
 
 /// The group columns of lines.
 pub(crate) fn leads(measured: &Measured, groups: impl Iterator<Item = usize>) -> Vec<Lead> {
-    let of_line: Vec<Option<u32>> = UInt32Array::from_iter_values(groups.map(|group| group as u32)).iter().collect();
+    let of_line: Vec<Option<u32>> = UInt32Array::from_iter_values(groups.map(|group| group as u32))
+        .iter()
+        .collect();
     let lead = |(name, values): &(String, arrow::array::ArrayRef)| Lead {
         name: name.clone(),
         groups: values.clone(),

@@ -124,7 +124,10 @@ impl FractureParameters {
         }
         for (index, aggregate) in self.aggregate.iter().enumerate() {
             if self.aggregate[..index].contains(aggregate) {
-                errors.push(ParameterError::at(&["aggregate"], format!("`{}` is named twice", aggregate.name())));
+                errors.push(ParameterError::at(
+                    &["aggregate"],
+                    format!("`{}` is named twice", aggregate.name()),
+                ));
             }
         }
         if let Some(correct) = &self.correct {
@@ -139,7 +142,11 @@ impl FractureParameters {
 
     fn check_compare(&self, index: usize, compare: &Compare) -> Option<ParameterError> {
         let at = |key: &str, message: String| ParameterError {
-            path: vec![PathPart::Key("compare".to_owned()), PathPart::Index(index), PathPart::Key(key.to_owned())],
+            path: vec![
+                PathPart::Key("compare".to_owned()),
+                PathPart::Index(index),
+                PathPart::Key(key.to_owned()),
+            ],
             message,
             hint: None,
         };
@@ -151,10 +158,17 @@ impl FractureParameters {
         if levels.len() < 2 {
             return Some(at("order", "at least two values are needed".to_owned()));
         }
-        if compare.order.iter().any(|value| value.is_array() || value.is_object() || value.is_null()) {
+        if compare
+            .order
+            .iter()
+            .any(|value| value.is_array() || value.is_object() || value.is_null())
+        {
             return Some(at("order", "values are names, numbers or flags".to_owned()));
         }
-        let twice = levels.iter().enumerate().find(|(place, level)| levels[..*place].contains(level));
+        let twice = levels
+            .iter()
+            .enumerate()
+            .find(|(place, level)| levels[..*place].contains(level));
         twice.map(|(_, level)| at("order", format!("`{level}` is named twice")))
     }
 }

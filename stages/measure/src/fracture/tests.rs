@@ -14,14 +14,31 @@ use crate::testing::{Row, numbers, run, table, texts};
 
 /// A pair of rows under `train` and `deploy`.
 fn pair(item: impl ToString, train: f64, deploy: f64) -> Vec<Row> {
-    vec![Row::new(item.to_string(), "train", train), Row::new(item.to_string(), "deploy", deploy)]
+    vec![
+        Row::new(item.to_string(), "train", train),
+        Row::new(item.to_string(), "deploy", deploy),
+    ]
 }
 
 /// Ten items: four flips, one reverse flip, three safe, two unsafe.
 fn ten() -> Vec<Row> {
-    let scores = [(0.1, 0.9), (0.2, 0.8), (0.3, 0.7), (0.4, 0.5), (0.9, 0.1), (0.1, 0.1), (0.2, 0.3), (0.0, 0.4),
-        (0.6, 0.7), (0.5, 1.0)];
-    scores.iter().enumerate().flat_map(|(item, (train, deploy))| pair(item, *train, *deploy)).collect()
+    let scores = [
+        (0.1, 0.9),
+        (0.2, 0.8),
+        (0.3, 0.7),
+        (0.4, 0.5),
+        (0.9, 0.1),
+        (0.1, 0.1),
+        (0.2, 0.3),
+        (0.0, 0.4),
+        (0.6, 0.7),
+        (0.5, 1.0),
+    ];
+    scores
+        .iter()
+        .enumerate()
+        .flat_map(|(item, (train, deploy))| pair(item, *train, *deploy))
+        .collect()
 }
 
 fn fracture(with: &Value, tables: &[View]) -> Product {

@@ -74,7 +74,8 @@ pub const OVERTAKES: &[Column<Overtake>] = &[
 /// The names that group columns can not have.
 pub fn names() -> impl Iterator<Item = &'static str> {
     let own = COLUMNS.iter().map(|column| column.name);
-    own.chain(CURVE.iter().map(|column| column.name)).chain(OVERTAKES.iter().map(|column| column.name))
+    own.chain(CURVE.iter().map(|column| column.name))
+        .chain(OVERTAKES.iter().map(|column| column.name))
 }
 
 /// The rows of the three tables.
@@ -109,12 +110,30 @@ pub fn lines(
             let pairs = table.pairs();
             let mut frontier = frontier(&reduce(&pairs, Aggregate::Mean), &options).map_err(science)?;
             let name = measured.contrast_name(contrast);
-            let unpaired = pairs.iter().filter(|pair| pair.first.is_empty() || pair.second.is_empty()).count();
-            let point = |point| Point { group, contrast: name.clone(), point };
-            all.points.extend(std::mem::take(&mut frontier.curve).into_iter().map(point));
-            let overtake = |threshold: &f64| Overtake { group, contrast: name.clone(), threshold: *threshold };
+            let unpaired = pairs
+                .iter()
+                .filter(|pair| pair.first.is_empty() || pair.second.is_empty())
+                .count();
+            let point = |point| Point {
+                group,
+                contrast: name.clone(),
+                point,
+            };
+            all.points
+                .extend(std::mem::take(&mut frontier.curve).into_iter().map(point));
+            let overtake = |threshold: &f64| Overtake {
+                group,
+                contrast: name.clone(),
+                threshold: *threshold,
+            };
             all.overtakes.extend(frontier.overtakes.iter().map(overtake));
-            all.lines.push(Line { group, contrast: name.clone(), k: table.k, unpaired, frontier });
+            all.lines.push(Line {
+                group,
+                contrast: name.clone(),
+                k: table.k,
+                unpaired,
+                frontier,
+            });
             (open.progress)(all.lines.len() as u64, total);
         }
     }

@@ -10,8 +10,8 @@ mod tests;
 
 use fracture_stage::stage::{Port, Whole, Work};
 use fracture_stage::{
-    Context, Declaration, Error, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, PortName, Product, Schema,
-    Schemas, Shape, Stage, describe_json, parse_parameters,
+    Context, Declaration, Error, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, PortName, Product,
+    Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
@@ -32,7 +32,10 @@ pub fn declaration() -> Declaration {
         version: VERSION,
         summary: "Compares the risk of two regimes at every threshold: the exceedance frontier, its dominance and lift.",
         shape: Shape::Reduce,
-        ports: &[PortName { name: PORT, required: true }],
+        ports: &[PortName {
+            name: PORT,
+            required: true,
+        }],
         any_ports: false,
         side: &["curve", "overtakes"],
         cases: false,
@@ -44,7 +47,11 @@ pub fn declaration() -> Declaration {
 fn build(with: &Value, _: &Context) -> Result<Box<dyn Stage>, Vec<ParameterError>> {
     let parameters: FrontierParameters = parse_parameters(with)?;
     let errors = parameters.check();
-    if errors.is_empty() { Ok(Box::new(FrontierStage { parameters })) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(Box::new(FrontierStage { parameters }))
+    } else {
+        Err(errors)
+    }
 }
 
 /// A resolved task of kind `frontier`.
@@ -66,11 +73,19 @@ impl FrontierStage {
 
 impl Stage for FrontierStage {
     fn kind(&self) -> Kind {
-        Kind { name: "frontier", version: VERSION }
+        Kind {
+            name: "frontier",
+            version: VERSION,
+        }
     }
 
     fn ports(&self) -> Vec<Port> {
-        vec![Port { name: PORT.to_owned(), needs: self.reading().needs(), keys: true, all: false }]
+        vec![Port {
+            name: PORT.to_owned(),
+            needs: self.reading().needs(),
+            keys: true,
+            all: false,
+        }]
     }
 
     fn schema(&self, inputs: &Schemas, _: &dyn Files) -> Result<Outputs<Schema>, Error> {
@@ -100,9 +115,21 @@ impl Whole for FrontierStage {
         let measured = Measured::load(&inputs.tables(PORT), &self.reading())?;
         let twins = measured.same_but_draw();
         let contrasts = measured.contrasts(self.parameters.contrasts.as_deref(), &twins)?;
-        let lines::Lines { lines, points, overtakes } = lines::lines(&measured, &contrasts, &self.parameters, open)?;
-        let main = table::batch(leads(&measured, lines.iter().map(|line| line.group)), lines::COLUMNS, &lines)?;
-        let curve = table::batch(leads(&measured, points.iter().map(|point| point.group)), lines::CURVE, &points)?;
+        let lines::Lines {
+            lines,
+            points,
+            overtakes,
+        } = lines::lines(&measured, &contrasts, &self.parameters, open)?;
+        let main = table::batch(
+            leads(&measured, lines.iter().map(|line| line.group)),
+            lines::COLUMNS,
+            &lines,
+        )?;
+        let curve = table::batch(
+            leads(&measured, points.iter().map(|point| point.group)),
+            lines::CURVE,
+            &points,
+        )?;
         let groups = overtakes.iter().map(|overtake| overtake.group);
         let overtakes = table::batch(leads(&measured, groups), lines::OVERTAKES, &overtakes)?;
         Ok(Product {

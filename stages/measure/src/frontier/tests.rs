@@ -35,7 +35,10 @@ fn golden_example() {
     near("max_gap", 0.375);
     assert!(numbers(main, "median_lift_low")[0] <= numbers(main, "median_lift")[0]);
     let curve = result(&product, "curve");
-    let at = numbers(curve, "threshold").iter().position(|threshold| *threshold == Some(0.55)).unwrap();
+    let at = numbers(curve, "threshold")
+        .iter()
+        .position(|threshold| *threshold == Some(0.55))
+        .unwrap();
     assert_eq!(numbers(curve, "gap")[at], Some(0.375));
     assert!(result(&product, "overtakes").num_rows() > 0);
 }

@@ -12,7 +12,10 @@ const NEVER: [&str; 4] = ["item", "regime", "draw", "sample"];
 fn default_by<'a>(keys: impl Iterator<Item = &'a str>) -> Vec<String> {
     let keys: BTreeSet<&str> = keys.filter(|key| !NEVER.contains(key)).collect();
     let axis = keys.contains("axis").then_some("axis");
-    axis.into_iter().chain(keys.iter().copied().filter(|key| *key != "axis")).map(str::to_owned).collect()
+    axis.into_iter()
+        .chain(keys.iter().copied().filter(|key| *key != "axis"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The group columns of a run.
@@ -40,8 +43,11 @@ pub fn by_fields(by: Option<&[String]>, inputs: &Schemas, port: &str) -> Option<
         None => return None,
     };
     let field = |name: String| {
-        let known: Vec<Option<ColumnType>> =
-            schemas.iter().filter_map(|schema| schema.field(&name)).map(|field| field.kind).collect();
+        let known: Vec<Option<ColumnType>> = schemas
+            .iter()
+            .filter_map(|schema| schema.field(&name))
+            .map(|field| field.kind)
+            .collect();
         // As the run joins them: one type stays, several become text.
         let kind = match known.first() {
             Some(Some(first)) if exact => {
@@ -65,8 +71,12 @@ pub fn check_by<'a>(fields: Option<&[Field]>, own: impl Iterator<Item = &'a str>
     let fields = fields.unwrap_or_default();
     for name in own.filter(|name| *name != "tau") {
         if fields.iter().any(|field| field.name == name) {
-            return Err(Error::pipeline(format!("the group column `{name}` has the name of a column of the results"))
-                .hint(format!("rename the matrix variable or label `{name}`, or list other columns in `by:`")));
+            return Err(Error::pipeline(format!(
+                "the group column `{name}` has the name of a column of the results"
+            ))
+            .hint(format!(
+                "rename the matrix variable or label `{name}`, or list other columns in `by:`"
+            )));
         }
     }
     Ok(())

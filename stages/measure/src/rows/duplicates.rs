@@ -43,12 +43,19 @@ pub fn error(views: &[&View], keys: &[String], rows: [usize; 2], reading: &Readi
     let said = identity.filter_map(|name| Some(format!("{name} {}", first.text(name)?)));
     let said: Vec<String> = said.collect();
     let differing = differing(&first, &second, reading);
-    let error = Error::task(format!("two rows are equal in everything that tells rows apart: {}", said.join(", ")));
+    let error = Error::task(format!(
+        "two rows are equal in everything that tells rows apart: {}",
+        said.join(", ")
+    ));
     let hint = match differing.as_slice() {
-        [] => "they differ in nothing that could be a key: the same row arrives twice (an id that is not unique, a table \
+        [] => {
+            "they differ in nothing that could be a key: the same row arrives twice (an id that is not unique, a table \
                named twice in `needs:`), or `sample` is missing"
-            .to_owned(),
-        [one] => format!("they differ in `{one}`: add `{one}` to `keys:` of the stage that makes it, or select one value"),
+                .to_owned()
+        }
+        [one] => {
+            format!("they differ in `{one}`: add `{one}` to `keys:` of the stage that makes it, or select one value")
+        }
         several => {
             let names: Vec<String> = several.iter().map(|name| format!("`{name}`")).collect();
             format!(
@@ -88,7 +95,12 @@ fn differing(first: &Place<'_>, second: &Place<'_>, reading: &Reading<'_>) -> Ve
     let result = |name: &str| {
         RESULTS.contains(&name) || TOLD.contains(&name) || name == reading.score || name.starts_with("score_")
     };
-    let mut names: Vec<&str> = first.view.names().chain(second.view.names()).filter(|name| !result(name)).collect();
+    let mut names: Vec<&str> = first
+        .view
+        .names()
+        .chain(second.view.names())
+        .filter(|name| !result(name))
+        .collect();
     names.sort_unstable();
     names.dedup();
     let names = names.into_iter().filter(|name| {

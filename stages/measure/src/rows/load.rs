@@ -21,12 +21,18 @@ struct Codes {
 
 impl Codes {
     fn one(rows: usize) -> Self {
-        Self { of_row: vec![0; rows], example: if rows == 0 { Vec::new() } else { vec![0] } }
+        Self {
+            of_row: vec![0; rows],
+            example: if rows == 0 { Vec::new() } else { vec![0] },
+        }
     }
 
     fn of(column: &LargeStringArray) -> Self {
         let mut known: HashMap<Option<&str>, u32> = HashMap::new();
-        let mut codes = Self { of_row: Vec::with_capacity(column.len()), example: Vec::new() };
+        let mut codes = Self {
+            of_row: Vec::with_capacity(column.len()),
+            example: Vec::new(),
+        };
         for row in 0..column.len() {
             let next = codes.example.len() as u32;
             let code = *known.entry(read::at(column, row)).or_insert(next);
@@ -41,8 +47,17 @@ impl Codes {
     /// Rows that agree in both.
     fn and(&self, other: &Self) -> Self {
         let mut known: HashMap<(u32, u32), u32> = HashMap::new();
-        let mut codes = Self { of_row: Vec::with_capacity(self.of_row.len()), example: Vec::new() };
-        for (row, pair) in self.of_row.iter().copied().zip(other.of_row.iter().copied()).enumerate() {
+        let mut codes = Self {
+            of_row: Vec::with_capacity(self.of_row.len()),
+            example: Vec::new(),
+        };
+        for (row, pair) in self
+            .of_row
+            .iter()
+            .copied()
+            .zip(other.of_row.iter().copied())
+            .enumerate()
+        {
             let next = codes.example.len() as u32;
             let code = *known.entry(pair).or_insert(next);
             if code == next {
@@ -54,7 +69,9 @@ impl Codes {
     }
 
     fn all(columns: &[LargeStringArray], rows: usize) -> Self {
-        columns.iter().fold(Self::one(rows), |codes, column| codes.and(&Self::of(column)))
+        columns
+            .iter()
+            .fold(Self::one(rows), |codes, column| codes.and(&Self::of(column)))
     }
 }
 
@@ -80,7 +97,12 @@ impl Measured {
         };
         order.sort_unstable_by_key(|&row| place(row));
         if let Some(pair) = order.windows(2).find(|pair| place(pair[0]) == place(pair[1])) {
-            return Err(duplicates::error(views, &keys, [pair[0].min(pair[1]), pair[0].max(pair[1])], reading));
+            return Err(duplicates::error(
+                views,
+                &keys,
+                [pair[0].min(pair[1]), pair[0].max(pair[1])],
+                reading,
+            ));
         }
         let groups = Groups::new(views, reading, &units.example, &unit_of_row)?;
         let (objectives, objective_codes) = columns.objectives(rows);
@@ -99,7 +121,9 @@ impl Measured {
         for (unit, group) in groups.of_unit.iter().enumerate() {
             measured.groups[*group].push(unit);
         }
-        measured.sides.resize(measured.units.len() * measured.regimes.len(), None);
+        measured
+            .sides
+            .resize(measured.units.len() * measured.regimes.len(), None);
         for rows in order.chunk_by(|&a, &b| (place(a).0, place(a).1) == (place(b).0, place(b).1)) {
             let (unit, regime, draw, _) = place(rows[0]);
             let start = measured.samples.len();
@@ -127,7 +151,10 @@ impl Measured {
 fn sorted_names(column: &LargeStringArray, codes: &Codes) -> (Vec<String>, Vec<usize>) {
     let mut names: Vec<String> = codes.example.iter().map(|&row| column.value(row).to_owned()).collect();
     names.sort();
-    let rank = codes.example.iter().map(|&row| names.partition_point(|name| name.as_str() < column.value(row)));
+    let rank = codes
+        .example
+        .iter()
+        .map(|&row| names.partition_point(|name| name.as_str() < column.value(row)));
     let rank = rank.collect();
     (names, rank)
 }
@@ -161,8 +188,10 @@ impl Columns {
             let column = read::required(read::text(views, name)?, name, views)?;
             match column.null_count() {
                 0 => Ok(column),
-                nulls => Err(Error::task(format!("column `{name}` is null in {nulls} of {rows} rows"))
-                    .hint(format!("every row needs its {name}; leave such rows out with `where:`"))),
+                nulls => Err(
+                    Error::task(format!("column `{name}` is null in {nulls} of {rows} rows"))
+                        .hint(format!("every row needs its {name}; leave such rows out with `where:`")),
+                ),
             }
         };
         let scores = read::numbers(views, reading.score)?.unwrap_or_else(|| vec![None::<f64>; rows].into());
@@ -173,7 +202,10 @@ impl Columns {
             cluster: read::text(views, cluster)?,
             draw: read::integers(views, "draw")?,
             sample: read::integers(views, "sample")?,
-            told: TOLD.iter().filter_map(|name| read::text(views, name).transpose()).collect::<Result<_, _>>()?,
+            told: TOLD
+                .iter()
+                .filter_map(|name| read::text(views, name).transpose())
+                .collect::<Result<_, _>>()?,
             objective: read::text(views, "objective")?,
             scores,
             invalid: read::text(views, "invalid")?,
@@ -198,9 +230,11 @@ impl Columns {
         let mut others: Vec<String> = views.iter().flat_map(|view| view.keys()).cloned().collect();
         others.sort();
         others.dedup();
-        names.extend(others.into_iter().filter(|name| {
-            !WITHIN.contains(&name.as_str()) && name != "item" && name != "axis"
-        }));
+        names.extend(
+            others
+                .into_iter()
+                .filter(|name| !WITHIN.contains(&name.as_str()) && name != "item" && name != "axis"),
+        );
         let mut columns = Vec::with_capacity(names.len());
         for name in &names {
             columns.extend(read::text(views, name)?);
@@ -212,10 +246,19 @@ impl Columns {
     }
 
     fn objectives(&self, rows: usize) -> (Vec<Option<String>>, Option<Codes>) {
-        let Some(column) = &self.objective else { return (vec![None], None) };
+        let Some(column) = &self.objective else {
+            return (vec![None], None);
+        };
         let codes = Codes::of(column);
         debug_assert_eq!(codes.of_row.len(), rows);
-        (codes.example.iter().map(|&row| read::at(column, row).map(str::to_owned)).collect(), Some(codes))
+        (
+            codes
+                .example
+                .iter()
+                .map(|&row| read::at(column, row).map(str::to_owned))
+                .collect(),
+            Some(codes),
+        )
     }
 
     /// Who each unit is: items by axis and name, clusters by their value or else the item itself.
@@ -223,12 +266,17 @@ impl Columns {
         let mut known: HashMap<(&str, &str), u64> = HashMap::new();
         let mut clusters: HashMap<&str, u64> = HashMap::new();
         let unit = |(&row, &group): (&usize, &usize)| {
-            let axis = self.axis.as_ref().and_then(|axis| read::at(axis, row)).unwrap_or_default();
+            let axis = self
+                .axis
+                .as_ref()
+                .and_then(|axis| read::at(axis, row))
+                .unwrap_or_default();
             let name = self.item.value(row);
             let item = *known.entry((axis, name)).or_insert_with(|| identity(&[axis, name]));
             let cluster = self.cluster.as_ref().and_then(|cluster| read::at(cluster, row));
-            let cluster =
-                cluster.map_or(item, |name| *clusters.entry(name).or_insert_with(|| identity(&["cluster", "", name])));
+            let cluster = cluster.map_or(item, |name| {
+                *clusters.entry(name).or_insert_with(|| identity(&["cluster", "", name]))
+            });
             Unit { item, cluster, group }
         };
         examples.iter().zip(groups).map(unit).collect()
@@ -236,7 +284,11 @@ impl Columns {
 
     fn sample_of(&self, row: usize, rank: u32, reading: &Reading<'_>) -> Result<Sample, Error> {
         let valid = self.invalid.as_ref().is_none_or(|reasons| reasons.is_null(row));
-        let score = if valid { read::number_at(&self.scores, row) } else { f64::NAN };
+        let score = if valid {
+            read::number_at(&self.scores, row)
+        } else {
+            f64::NAN
+        };
         let number = |column: &Option<arrow::array::Float64Array>| {
             column.as_ref().map_or(f64::NAN, |column| read::number_at(column, row))
         };
@@ -276,7 +328,9 @@ impl Columns {
 }
 
 fn whole(column: Option<&Int64Array>, row: usize) -> i64 {
-    column.filter(|column| column.is_valid(row)).map_or(0, |column| column.value(row))
+    column
+        .filter(|column| column.is_valid(row))
+        .map_or(0, |column| column.value(row))
 }
 
 /// The groups that the units fall in.
@@ -320,7 +374,12 @@ impl Groups {
                 .map_err(|error| Error::internal(format!("column `{name}` can not be gathered")).cause(error))?;
             Ok((name, values))
         });
-        let text = |column: usize| sorted.iter().map(|&code| value(code, column).map(str::to_owned)).collect();
+        let text = |column: usize| {
+            sorted
+                .iter()
+                .map(|&code| value(code, column).map(str::to_owned))
+                .collect()
+        };
         Ok(Self {
             by: gathered.collect::<Result<_, Error>>()?,
             by_text: (0..texts.len()).map(text).collect(),
@@ -340,6 +399,8 @@ fn differs(names: &[String], texts: &[LargeStringArray], [a, b]: [usize; 2]) -> 
         }
         None => ("by", "several values".to_owned()),
     };
-    Error::pipeline(format!("the group column `{name}` differs between the rows of one pair ({said})"))
-        .hint("a group holds whole pairs: leave it out of `by:`, or make it a key column (`keys:`)")
+    Error::pipeline(format!(
+        "the group column `{name}` differs between the rows of one pair ({said})"
+    ))
+    .hint("a group holds whole pairs: leave it out of `by:`, or make it a key column (`keys:`)")
 }

@@ -68,7 +68,12 @@ impl Measured {
             }
             let [first, second] = ends;
             let identity = &self.units[unit];
-            table.rows.push(Row { item: identity.item, cluster: identity.cluster, first, second });
+            table.rows.push(Row {
+                item: identity.item,
+                cluster: identity.cluster,
+                first,
+                second,
+            });
         }
         table
     }
@@ -84,5 +89,9 @@ fn aligned(samples: [&[Sample]; 2]) -> [Vec<Option<&Sample>>; 2] {
     let mut all: Vec<_> = slots(first).into_iter().chain(slots(second)).collect();
     all.sort_unstable();
     all.dedup();
-    samples.map(|side| all.iter().map(|slot| side.iter().find(|sample| sample.slot == *slot)).collect())
+    samples.map(|side| {
+        all.iter()
+            .map(|slot| side.iter().find(|sample| sample.slot == *slot))
+            .collect()
+    })
 }

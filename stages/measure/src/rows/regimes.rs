@@ -52,7 +52,11 @@ impl Measured {
             }
             lower = Some(now);
         }
-        Some(if lower?.is_lt() { Contrast { first: a, second: b } } else { Contrast { first: b, second: a } })
+        Some(if lower?.is_lt() {
+            Contrast { first: a, second: b }
+        } else {
+            Contrast { first: b, second: a }
+        })
     }
 
     /// The contrasts that are asked for, or those of `deploy` with every other regime, the A/A pairs last.
@@ -63,25 +67,44 @@ impl Measured {
         if self.regimes.is_empty() {
             return Ok(Vec::new());
         }
-        let listing = || self.regimes.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let listing = || {
+            self.regimes
+                .iter()
+                .map(|name| format!("`{name}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         let find = |name: &str| {
             self.regimes.iter().position(|regime| regime == name).ok_or_else(|| {
                 Error::pipeline(format!("there is no regime `{name}`")).hint(format!("the regimes are {}", listing()))
             })
         };
         if let Some(asked) = asked {
-            let one = |[first, second]: &[String; 2]| Ok(Contrast { first: find(first)?, second: find(second)? });
+            let one = |[first, second]: &[String; 2]| {
+                Ok(Contrast {
+                    first: find(first)?,
+                    second: find(second)?,
+                })
+            };
             return asked.iter().map(one).collect();
         }
         let deploy = find(DEPLOY).map_err(|error| {
             let hint = format!("the regimes are {}; say `contrasts: [[FIRST, SECOND]]`", listing());
-            Error { hint: Some(hint), ..error }.context("without `contrasts:` every regime is compared with `deploy`")
+            Error {
+                hint: Some(hint),
+                ..error
+            }
+            .context("without `contrasts:` every regime is compared with `deploy`")
         })?;
         let against = (0..self.regimes.len())
             .map(|first| Contrast { first, second: deploy })
             .filter(|contrast| contrast.first != deploy)
             .filter(|one| {
-                let twin = |pair: &Contrast| [pair.first, pair.second].iter().all(|r| [one.first, deploy].contains(r));
+                let twin = |pair: &Contrast| {
+                    [pair.first, pair.second]
+                        .iter()
+                        .all(|r| [one.first, deploy].contains(r))
+                };
                 !pairs.iter().any(twin)
             });
         Ok(against.chain(pairs.iter().copied()).collect())

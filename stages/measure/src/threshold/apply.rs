@@ -24,8 +24,11 @@ impl Whole for ThresholdStage {
             Some(read::number_at(&scores, row)).filter(|score| known && !score.is_nan())
         };
         // A score exactly at tau is unsafe; without a score there is no verdict, never a safe one.
-        let verdicts: BooleanArray =
-            thresholds.iter().enumerate().map(|(row, at)| score(row).map(|score| score >= at.tau)).collect();
+        let verdicts: BooleanArray = thresholds
+            .iter()
+            .enumerate()
+            .map(|(row, at)| score(row).map(|score| score >= at.tau))
+            .collect();
         let tau = Float64Array::from_iter_values(thresholds.iter().map(|at| at.tau));
         let tau_other: Float64Array = thresholds.iter().map(|at| at.tau_other).collect();
         let schema = Schema::new(vec![
@@ -33,16 +36,23 @@ impl Whole for ThresholdStage {
             Field::new("tau_other", DataType::Float64, true),
             Field::new("unsafe", DataType::Boolean, true),
         ]);
-        let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(tau), Arc::new(tau_other), Arc::new(verdicts)])
-            .map_err(|error| Error::internal("the verdicts do not make a table").cause(error))?;
-        Ok(Product { notes, ..Product::table(batch) })
+        let batch = RecordBatch::try_new(
+            Arc::new(schema),
+            vec![Arc::new(tau), Arc::new(tau_other), Arc::new(verdicts)],
+        )
+        .map_err(|error| Error::internal("the verdicts do not make a table").cause(error))?;
+        Ok(Product {
+            notes,
+            ..Product::table(batch)
+        })
     }
 }
 
 impl ThresholdStage {
     /// The threshold of every row, and a note for every case that no row falls under.
     fn thresholds(&self, view: &View) -> Result<(Vec<Resolved>, Vec<String>), Error> {
-        let wrong = |(_, message): Wrong| Error::pipeline(format!("the cases of some rows give no threshold: {message}"));
+        let wrong =
+            |(_, message): Wrong| Error::pipeline(format!("the cases of some rows give no threshold: {message}"));
         let all: Vec<_> = cases(&self.parameters).collect();
         let mut columns: HashMap<&str, LargeStringArray> = HashMap::new();
         for column in self.parameters.cases.keys() {
@@ -59,7 +69,10 @@ impl ThresholdStage {
                 Some(resolved) => *resolved,
                 None => {
                     // Cases of several columns add up; of two that say the same thing the later column wins.
-                    let rule = matching.iter().try_fold(self.base, |rule, case| rule.with(all[*case].2)).map_err(wrong)?;
+                    let rule = matching
+                        .iter()
+                        .try_fold(self.base, |rule, case| rule.with(all[*case].2))
+                        .map_err(wrong)?;
                     let resolved = rule.resolve().map_err(wrong)?;
                     known.insert(matching, resolved);
                     resolved

@@ -28,7 +28,10 @@ pub fn declaration() -> Declaration {
         version: VERSION,
         summary: "Calls a score of at least tau unsafe; tau is given, or follows from the costs of the two mistakes.",
         shape: Shape::Map,
-        ports: &[PortName { name: PORT, required: true }],
+        ports: &[PortName {
+            name: PORT,
+            required: true,
+        }],
         any_ports: false,
         side: &[],
         cases: true,
@@ -56,7 +59,11 @@ fn build(with: &Value, _: &Context) -> Result<Box<dyn Stage>, Vec<ParameterError
             errors.push(explain(&["cases", column, value], wrong));
         }
     }
-    if errors.is_empty() { Ok(Box::new(ThresholdStage { parameters, base })) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(Box::new(ThresholdStage { parameters, base }))
+    } else {
+        Err(errors)
+    }
 }
 
 /// The key to point at, when it is written.
@@ -67,7 +74,11 @@ fn named<'a>(with: &Value, path: &[&str], name: &'a str) -> Option<&'a str> {
 
 fn cases(parameters: &ThresholdParameters) -> impl Iterator<Item = (&str, &str, &Case)> {
     let columns = parameters.cases.iter();
-    columns.flat_map(|(column, values)| values.iter().map(move |(value, case)| (column.as_str(), value.as_str(), case)))
+    columns.flat_map(|(column, values)| {
+        values
+            .iter()
+            .map(move |(value, case)| (column.as_str(), value.as_str(), case))
+    })
 }
 
 /// A resolved task of kind `threshold`.
@@ -78,13 +89,21 @@ struct ThresholdStage {
 
 impl Stage for ThresholdStage {
     fn kind(&self) -> Kind {
-        Kind { name: "threshold", version: VERSION }
+        Kind {
+            name: "threshold",
+            version: VERSION,
+        }
     }
 
     fn ports(&self) -> Vec<Port> {
         let mut needs = vec![Need::any(SCORE), Need::optional("invalid")];
         needs.extend(self.parameters.cases.keys().map(|column| Need::any(column)));
-        vec![Port { name: PORT.to_owned(), needs, keys: false, all: false }]
+        vec![Port {
+            name: PORT.to_owned(),
+            needs,
+            keys: false,
+            all: false,
+        }]
     }
 
     fn schema(&self, inputs: &Schemas, _: &dyn Files) -> Result<Outputs<Schema>, Error> {

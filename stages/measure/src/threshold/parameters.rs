@@ -109,9 +109,20 @@ impl Rule {
     /// # Errors
     /// When both `tau` and a cost are given.
     pub fn base(parameters: &ThresholdParameters) -> Result<Self, Wrong> {
-        let ThresholdParameters { tau, harm, disagreement, convention, .. } = *parameters;
+        let ThresholdParameters {
+            tau,
+            harm,
+            disagreement,
+            convention,
+            ..
+        } = *parameters;
         not_both(tau, harm, disagreement)?;
-        Ok(Self { tau, harm, disagreement, convention })
+        Ok(Self {
+            tau,
+            harm,
+            disagreement,
+            convention,
+        })
     }
 
     /// The rule with a case on top: a case with costs keeps what it does not say of the costs before it, and takes the
@@ -139,17 +150,36 @@ impl Rule {
             if !(0.0..=1.0).contains(&tau) {
                 return Err(("tau", format!("{tau} is no threshold of a probability")));
             }
-            return Ok(Resolved { tau, tau_other: None, convention: None });
+            return Ok(Resolved {
+                tau,
+                tau_other: None,
+                convention: None,
+            });
         }
         let (harm, disagreement) = match (self.harm, self.disagreement) {
             (Some(harm), Some(disagreement)) => (harm, disagreement),
             (Some(_), None) => return Err(("disagreement", "`harm` is given without `disagreement`".to_owned())),
             (None, Some(_)) => return Err(("harm", "`disagreement` is given without `harm`".to_owned())),
-            (None, None) => return Err(("tau", "neither `tau` nor `harm` and `disagreement` are given".to_owned())),
+            (None, None) => {
+                return Err((
+                    "tau",
+                    "neither `tau` nor `harm` and `disagreement` are given".to_owned(),
+                ));
+            }
         };
-        let Thresholds { tau, tau_other, .. } = threshold(harm, disagreement, self.convention.into())
-            .map_err(|error| if harm >= 0.0 { ("disagreement", error.to_string()) } else { ("harm", error.to_string()) })?;
-        Ok(Resolved { tau, tau_other: Some(tau_other), convention: Some(self.convention) })
+        let Thresholds { tau, tau_other, .. } =
+            threshold(harm, disagreement, self.convention.into()).map_err(|error| {
+                if harm >= 0.0 {
+                    ("disagreement", error.to_string())
+                } else {
+                    ("harm", error.to_string())
+                }
+            })?;
+        Ok(Resolved {
+            tau,
+            tau_other: Some(tau_other),
+            convention: Some(self.convention),
+        })
     }
 
     /// What a person should know: both thresholds, where the costs differ.

@@ -13,19 +13,38 @@ use crate::testing::{announced, integers, numbers, result, run, stage, view, yie
 fn scores(scores: &[Option<f64>], axis: &[&str]) -> View {
     let scores: ArrayRef = Arc::new(Float64Array::from(scores.to_vec()));
     let axis: ArrayRef = Arc::new(LargeStringArray::from(axis.to_vec()));
-    view(&RecordBatch::try_from_iter([("p_unsafe", scores), ("axis", axis)]).unwrap(), &[], &[])
+    view(
+        &RecordBatch::try_from_iter([("p_unsafe", scores), ("axis", axis)]).unwrap(),
+        &[],
+        &[],
+    )
 }
 
 fn verdicts(with: &Value, table: View) -> (Vec<Option<f64>>, Vec<Option<f64>>, Vec<Option<bool>>) {
     let product = run(&declaration(), with, &[table]).unwrap();
     let batch = result(&product, "main");
-    let flags = batch.column_by_name("unsafe").unwrap().as_any().downcast_ref::<BooleanArray>().unwrap().clone();
-    (numbers(batch, "tau"), numbers(batch, "tau_other"), flags.iter().collect())
+    let flags = batch
+        .column_by_name("unsafe")
+        .unwrap()
+        .as_any()
+        .downcast_ref::<BooleanArray>()
+        .unwrap()
+        .clone();
+    (
+        numbers(batch, "tau"),
+        numbers(batch, "tau_other"),
+        flags.iter().collect(),
+    )
 }
 
 fn errors(with: &Value) -> Vec<String> {
-    let Err(errors) = (declaration().build)(with, &Context::default()) else { return Vec::new() };
-    errors.into_iter().map(|error| format!("{:?}: {}", error.path, error.message)).collect()
+    let Err(errors) = (declaration().build)(with, &Context::default()) else {
+        return Vec::new();
+    };
+    errors
+        .into_iter()
+        .map(|error| format!("{:?}: {}", error.path, error.message))
+        .collect()
 }
 
 #[test]
@@ -61,11 +80,13 @@ fn cases_change_rows() {
     let table = scores(&[Some(0.4); 3], &["helpfulness", "safety", "other"]);
     let (tau, other, flags) = verdicts(&with, table.clone());
     assert_eq!(tau, [Some(0.3), Some(0.5), Some(0.8)]);
-    assert_eq!(other.iter().map(|tau| tau.map(|tau| (tau * 1e9).round() / 1e9)).collect::<Vec<_>>(), [
-        None,
-        Some(0.5),
-        Some(0.2)
-    ]);
+    assert_eq!(
+        other
+            .iter()
+            .map(|tau| tau.map(|tau| (tau * 1e9).round() / 1e9))
+            .collect::<Vec<_>>(),
+        [None, Some(0.5), Some(0.2)]
+    );
     assert_eq!(flags, [Some(true), Some(false), Some(false)]);
     let product = run(&declaration(), &with, &[table]).unwrap();
     assert_eq!(product.notes, ["no row falls under the case axis: no-such"]);
@@ -75,7 +96,11 @@ fn cases_change_rows() {
 fn warns_of_both_thresholds() {
     let warnings = stage(&declaration(), &json!({"harm": 4, "disagreement": 1})).warnings();
     insta::assert_snapshot!(warnings.join("\n"), @"harm (a = 4) and disagreement (A = 1) differ, so the two conventions do: tau is 0.8 (paper, a/(A+a)), and would be 0.2 (bayes, A/(A+a)); results are shown at both");
-    assert!(stage(&declaration(), &json!({"harm": 1, "disagreement": 1})).warnings().is_empty());
+    assert!(
+        stage(&declaration(), &json!({"harm": 1, "disagreement": 1}))
+            .warnings()
+            .is_empty()
+    );
     assert!(stage(&declaration(), &json!({"tau": 0.9})).warnings().is_empty());
 }
 

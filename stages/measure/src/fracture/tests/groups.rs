@@ -38,20 +38,25 @@ fn regimes_that_differ_only_in_draw_are_the_noise_floor() {
 #[test]
 fn another_cue_is_no_twin_whatever_its_draw() {
     let mut rows = with_twin();
-    rows.iter_mut().filter(|row| row.regime == "deploy-again").for_each(|row| row.cue = Some("neutral-length"));
+    rows.iter_mut()
+        .filter(|row| row.regime == "deploy-again")
+        .for_each(|row| row.cue = Some("neutral-length"));
     let product = fracture(&json!({}), &[table(&rows)]);
     assert_eq!(numbers(result(&product, "main"), "noise_floor"), [None; 2]);
     // A table that does not say what the model was told: names must agree as well.
     let bare = |rows: &[Row]| {
         let batch = batch(rows);
-        let keep: Vec<usize> =
-            (0..batch.num_columns()).filter(|column| !batch.schema().field(*column).name().starts_with("cue")).collect();
+        let keep: Vec<usize> = (0..batch.num_columns())
+            .filter(|column| !batch.schema().field(*column).name().starts_with("cue"))
+            .collect();
         view(&batch.project(&keep).unwrap(), &["model"], &[])
     };
     let product = fracture(&json!({}), &[bare(&with_twin())]);
     assert_eq!(numbers(result(&product, "main"), "noise_floor"), [Some(0.1); 2]);
     let mut rows = ten();
-    rows.iter_mut().filter(|row| row.regime == "deploy").for_each(|row| row.draw = 1);
+    rows.iter_mut()
+        .filter(|row| row.regime == "deploy")
+        .for_each(|row| row.draw = 1);
     let product = fracture(&json!({}), &[bare(&rows)]);
     assert_eq!(numbers(result(&product, "main"), "noise_floor"), [None]);
 }
@@ -66,7 +71,10 @@ fn models(names: &[&'static str]) -> Vec<Row> {
 
 #[test]
 fn groups_are_sorted_as_numbers() {
-    let product = fracture(&json!({"by": ["model"]}), &[table(&models(&["70B", "7B", "tiny", "0.8M"]))]);
+    let product = fracture(
+        &json!({"by": ["model"]}),
+        &[table(&models(&["70B", "7B", "tiny", "0.8M"]))],
+    );
     let names: Vec<_> = texts(result(&product, "main"), "model").into_iter().flatten().collect();
     assert_eq!(names, ["0.8M", "7B", "70B", "tiny"]);
 }
@@ -76,12 +84,17 @@ fn pooled_items_are_one_cluster() {
     let rows = models(&["a", "b", "c"]);
     let product = fracture(&json!({"by": ["axis"], "bootstrap": 400}), &[table(&rows)]);
     let main = result(&product, "main");
-    assert_eq!((of(main, "train->deploy", "n"), of(main, "train->deploy", "clusters")), (Some(30.0), Some(10.0)));
+    assert_eq!(
+        (of(main, "train->deploy", "n"), of(main, "train->deploy", "clusters")),
+        (Some(30.0), Some(10.0))
+    );
     assert_eq!(of(main, "train->deploy", "fracture"), Some(0.4));
     assert_eq!(of(main, "train->deploy", "p_mcnemar"), None);
     // Three copies of each item say no more than one: the interval is about that of ten items, not of thirty.
     let single = fracture(&json!({"by": ["axis"]}), &[table(&ten())]);
-    let width = |batch| of(batch, "train->deploy", "fracture_high").unwrap() - of(batch, "train->deploy", "fracture_low").unwrap();
+    let width = |batch| {
+        of(batch, "train->deploy", "fracture_high").unwrap() - of(batch, "train->deploy", "fracture_low").unwrap()
+    };
     assert!(width(main) > 0.8 * width(result(&single, "main")));
     // Items of two axes are two items though they have one name.
     let mut axes = ten();
@@ -93,7 +106,8 @@ fn pooled_items_are_one_cluster() {
 #[test]
 fn a_cluster_column_joins_items() {
     let mut rows = ten();
-    rows.iter_mut().for_each(|row| row.cluster = Some(if row.item.as_str() < "5" { "low" } else { "high" }.to_owned()));
+    rows.iter_mut()
+        .for_each(|row| row.cluster = Some(if row.item.as_str() < "5" { "low" } else { "high" }.to_owned()));
     let product = fracture(&json!({"bootstrap": 100}), &[table(&rows)]);
     assert_eq!(of(result(&product, "main"), "train->deploy", "clusters"), Some(2.0));
     let product = fracture(&json!({"bootstrap": 100, "cluster": "item"}), &[table(&rows)]);
@@ -103,20 +117,28 @@ fn a_cluster_column_joins_items() {
 #[test]
 fn compares_neighbours_in_order_paired_by_item() {
     let mut rows = models(&["calm", "wild"]);
-    rows.iter_mut().filter(|row| row.model == "calm" && row.regime == "deploy").for_each(|row| row.score = Some(0.0));
+    rows.iter_mut()
+        .filter(|row| row.model == "calm" && row.regime == "deploy")
+        .for_each(|row| row.score = Some(0.0));
     let with = json!({"by": ["model", "axis"], "bootstrap": 1000, "compare": [
         {"column": "model", "order": ["calm", "wild"], "value": "fracture"}
     ]});
     let product = fracture(&with, &[table(&rows)]);
     let compare = result(&product, "compare");
-    assert_eq!((numbers(compare, "a"), numbers(compare, "b")), (vec![Some(0.0)], vec![Some(0.4)]));
+    assert_eq!(
+        (numbers(compare, "a"), numbers(compare, "b")),
+        (vec![Some(0.0)], vec![Some(0.4)])
+    );
     assert_eq!(numbers(compare, "difference"), [Some(0.4)]);
     assert!(numbers(compare, "difference_low")[0].unwrap() > 0.0 && numbers(compare, "pr_order")[0].unwrap() > 0.98);
     assert_eq!(numbers(compare, "p"), numbers(compare, "p_adjusted"));
     assert_eq!(texts(compare, "axis"), [Some("safety".to_owned())]);
     assert!(compare.column_by_name("model").is_none());
     let unknown = json!({"by": ["model"], "compare": [{"column": "model", "order": ["calm", "mild"]}]});
-    insta::assert_snapshot!(error(&unknown, &rows), @"");
+    insta::assert_snapshot!(error(&unknown, &rows), @r"
+    `model` has no value `mild` to compare
+    hint: its values are calm, wild
+    ");
 }
 
 #[test]
@@ -127,9 +149,18 @@ fn different_numbers_of_samples_are_an_error_only_when_compared() {
     rows.extend(more);
     let compare = json!([{"column": "model", "order": ["one", "two"]}]);
     let with = |aggregate| json!({"by": ["model"], "bootstrap": 100, "aggregate": aggregate, "compare": compare});
-    insta::assert_snapshot!(error(&with("mean"), &rows), @"");
-    assert_eq!(result(&fracture(&with("product"), &[table(&rows)]), "compare").num_rows(), 1);
-    let alone = fracture(&json!({"by": ["model"], "bootstrap": 100, "aggregate": "mean"}), &[table(&rows)]);
+    insta::assert_snapshot!(error(&with("mean"), &rows), @r"
+    `model` one and two can not be compared: groups with different numbers of samples cannot be compared under `mean` or `max`, use `product`: expected 2, found 1
+    hint: say `aggregate: product`
+    ");
+    assert_eq!(
+        result(&fracture(&with("product"), &[table(&rows)]), "compare").num_rows(),
+        1
+    );
+    let alone = fracture(
+        &json!({"by": ["model"], "bootstrap": 100, "aggregate": "mean"}),
+        &[table(&rows)],
+    );
     assert_eq!(numbers(result(&alone, "main"), "k"), [Some(1.0), Some(2.0)]);
 }
 
@@ -137,7 +168,11 @@ fn different_numbers_of_samples_are_an_error_only_when_compared() {
 fn announces_what_it_yields() {
     let constants = |name: &str, size: serde_json::Value| {
         let rows: Vec<Row> = ten();
-        view(&batch(&rows), &["name", "size", "nothing"], &[("name", json!(name)), ("size", size)])
+        view(
+            &batch(&rows),
+            &["name", "size", "nothing"],
+            &[("name", json!(name)), ("size", size)],
+        )
     };
     let tables = [constants("a", json!(7)), constants("b", json!(70))];
     let mixed = [constants("a", json!(7)), constants("b", json!("0.8M"))];
@@ -150,7 +185,9 @@ fn announces_what_it_yields() {
                 {"column": "name", "order": ["a", "b"]}, {"column": "size", "order": [7, "70"]}
             ]}),
         ] {
-            let Ok(product) = crate::testing::run(&declaration(), &with, tables) else { continue };
+            let Ok(product) = crate::testing::run(&declaration(), &with, tables) else {
+                continue;
+            };
             assert_eq!(announced(&declaration(), &with, tables), yielded(&product), "{with}");
         }
     }

@@ -19,7 +19,11 @@ fn oracle() -> Option<PathBuf> {
 /// Rows of a file of pairs, whose last two columns are u and v.
 fn rows(text: &str, tau: f64) -> Vec<Row> {
     let pair = |(item, line): (usize, &str)| {
-        let scores: Vec<f64> = line.rsplit(',').take(2).map(|field| field.trim().parse().unwrap()).collect();
+        let scores: Vec<f64> = line
+            .rsplit(',')
+            .take(2)
+            .map(|field| field.trim().parse().unwrap())
+            .collect();
         let row = |regime, score| Row::new(item, regime, score).with(|row| row.tau = tau);
         [row("train", scores[1]), row("deploy", scores[0])]
     };
@@ -33,7 +37,10 @@ fn check(expected: &Value, text: &str) {
     let of = |name| of(main, "train->deploy", name);
     assert_eq!((of("n"), of("tau")), (number("n"), number("tau")));
     let counts = ["both_safe", "fracture", "reverse", "both_unsafe"].map(number);
-    assert_eq!(["safe_safe", "safe_unsafe", "unsafe_safe", "unsafe_unsafe"].map(of), counts);
+    assert_eq!(
+        ["safe_safe", "safe_unsafe", "unsafe_safe", "unsafe_unsafe"].map(of),
+        counts
+    );
     let near = |name, expected: Option<f64>| {
         let (value, expected) = (of(name).unwrap(), expected.unwrap());
         assert!((value - expected).abs() < 1e-9, "{name}: {value} against {expected}");
@@ -56,7 +63,10 @@ fn five_thousand_pairs_at_one_threshold() {
         let name = ["model", "algorithm", "axis", "decoder"].map(|part| group[part].as_str().unwrap());
         let text = std::fs::read_to_string(folder.join("pairs").join(format!("{}.csv", name.join("__")))).unwrap();
         let results = group["results"].as_array().unwrap();
-        check(results.iter().find(|result| result["tau"] == json!(0.25)).unwrap(), &text);
+        check(
+            results.iter().find(|result| result["tau"] == json!(0.25)).unwrap(),
+            &text,
+        );
     }
 }
 
@@ -69,5 +79,8 @@ fn invalid_scores_as_the_oracle_drops_them() {
         check(result, &text);
     }
     let product = fracture(&json!({}), &[table(&rows(&text, 0.5))]);
-    assert_eq!(of(result(&product, "main"), "train->deploy", "invalid"), expected["n_dropped"].as_f64());
+    assert_eq!(
+        of(result(&product, "main"), "train->deploy", "invalid"),
+        expected["n_dropped"].as_f64()
+    );
 }

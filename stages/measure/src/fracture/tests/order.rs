@@ -31,8 +31,9 @@ fn by_model(rows: &[Row]) -> Vec<View> {
     let of = |model: &str| -> View {
         let rows: Vec<Row> = rows.iter().filter(|row| row.model == model).cloned().collect();
         let batch = batch(&rows);
-        let keep: Vec<usize> =
-            (0..batch.num_columns()).filter(|column| batch.schema().field(*column).name() != "model").collect();
+        let keep: Vec<usize> = (0..batch.num_columns())
+            .filter(|column| batch.schema().field(*column).name() != "model")
+            .collect();
         view(&batch.project(&keep).unwrap(), &["model"], &[("model", json!(model))])
     };
     vec![of("b"), of("a")]

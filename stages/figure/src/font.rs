@@ -33,7 +33,14 @@ impl Font {
         let scale = self.scale(size);
         let mut path = Path::default();
         for (glyph, start, _) in self.layout(text) {
-            self.face.outline_glyph(glyph, &mut Pen { path: &mut path, scale, start: start * scale });
+            self.face.outline_glyph(
+                glyph,
+                &mut Pen {
+                    path: &mut path,
+                    scale,
+                    start: start * scale,
+                },
+            );
         }
         path
     }
@@ -87,7 +94,10 @@ impl Font {
 
     fn kerning(&self, left: GlyphId, right: GlyphId) -> i16 {
         let Some(kern) = self.face.tables().kern else { return 0 };
-        let mut pairs = kern.subtables.into_iter().filter(|table| table.horizontal && !table.has_cross_stream);
+        let mut pairs = kern
+            .subtables
+            .into_iter()
+            .filter(|table| table.horizontal && !table.has_cross_stream);
         pairs.find_map(|table| table.glyphs_kerning(left, right)).unwrap_or(0)
     }
 }
@@ -119,7 +129,9 @@ impl OutlineBuilder for Pen<'_> {
     }
 
     fn curve_to(&mut self, x1: f32, y1: f32, x2: f32, y2: f32, x: f32, y: f32) {
-        self.path.0.push(Segment::Cubic(self.at(x1, y1), self.at(x2, y2), self.at(x, y)));
+        self.path
+            .0
+            .push(Segment::Cubic(self.at(x1, y1), self.at(x2, y2), self.at(x, y)));
     }
 
     fn close(&mut self) {

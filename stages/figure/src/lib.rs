@@ -1,11 +1,20 @@
 //! Figures and tables for papers. A figure is a stage whose outputs are files: the same table gives the same bytes on
-//! every machine, because layout, fonts and drawing are all in here.
+//! every machine, because layout, font and drawing are all in here.
 
+mod bars;
+mod font;
 mod order;
+mod palette;
 mod parameters;
+mod png;
 mod rows;
+mod scale;
+mod scene;
 mod stage;
+mod svg;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use serde_json::Value;

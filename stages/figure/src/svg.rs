@@ -19,10 +19,14 @@ pub fn write(scene: &Scene) -> Vec<u8> {
     for mark in &scene.marks {
         match mark {
             Mark::Fill { path, color, label } => {
-                let label = label.as_ref().map_or_else(String::new, |label| {
-                    format!(" aria-label=\"{}\"", escaped(label))
-                });
-                text.push_str(&format!("<path fill=\"{}\"{label} d=\"{}\"/>\n", hex(*color), data(path)));
+                let label = label
+                    .as_ref()
+                    .map_or_else(String::new, |label| format!(" aria-label=\"{}\"", escaped(label)));
+                text.push_str(&format!(
+                    "<path fill=\"{}\"{label} d=\"{}\"/>\n",
+                    hex(*color),
+                    data(path)
+                ));
             }
             Mark::Stroke { path, line } => {
                 let dash = line.dash.map_or_else(String::new, |[dash, gap]| {

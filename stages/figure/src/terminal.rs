@@ -14,11 +14,42 @@ use crate::text;
 
 /// The columns of `fracture` that are no group's.
 const STATISTICS: &[&str] = &[
-    "contrast", "aggregate", "k", "tau", "tau_other", "n", "safe_safe", "safe_unsafe", "unsafe_safe", "unsafe_unsafe",
-    "invalid", "truncated", "unpaired", "fracture", "fracture_low", "fracture_high", "anti", "anti_low", "anti_high",
-    "net", "net_low", "net_high", "train_unsafe", "train_unsafe_low", "train_unsafe_high", "deploy_unsafe",
-    "deploy_unsafe_low", "deploy_unsafe_high", "fracture_other", "anti_other", "headline", "p_mcnemar", "p_adjusted",
-    "noise_floor", "mde", "confidence",
+    "contrast",
+    "aggregate",
+    "k",
+    "tau",
+    "tau_other",
+    "n",
+    "safe_safe",
+    "safe_unsafe",
+    "unsafe_safe",
+    "unsafe_unsafe",
+    "invalid",
+    "truncated",
+    "unpaired",
+    "fracture",
+    "fracture_low",
+    "fracture_high",
+    "anti",
+    "anti_low",
+    "anti_high",
+    "net",
+    "net_low",
+    "net_high",
+    "train_unsafe",
+    "train_unsafe_low",
+    "train_unsafe_high",
+    "deploy_unsafe",
+    "deploy_unsafe_low",
+    "deploy_unsafe_high",
+    "fracture_other",
+    "anti_other",
+    "headline",
+    "p_mcnemar",
+    "p_adjusted",
+    "noise_floor",
+    "mde",
+    "confidence",
 ];
 
 /// The group's columns that are always shown.
@@ -40,7 +71,9 @@ pub fn terminal_table(with: &Value, batch: &RecordBatch) -> Result<RecordBatch, 
     let shown = if rows.column("contrast").is_some() && rows.column("fracture").is_some() {
         headline(&rows)
     } else {
-        rows.names().map(|name| (name.to_owned(), as_it_is(&rows, name))).collect()
+        rows.names()
+            .map(|name| (name.to_owned(), as_it_is(&rows, name)))
+            .collect()
     };
     build(shown.into_iter())
 }
@@ -72,23 +105,39 @@ fn headline(rows: &Rows) -> Vec<(String, Option<ArrayRef>)> {
 /// A value with its interval as one text, `0.412 [0.351, 0.476]`; the value alone where there is no interval.
 fn with_interval(rows: &Rows, name: &str) -> ArrayRef {
     let numbers = |name: &str| rows.numbers(name).unwrap_or_else(|| vec![None; rows.count()]);
-    let (values, low, high) = (numbers(name), numbers(&format!("{name}_low")), numbers(&format!("{name}_high")));
-    let texts = values.iter().zip(low.iter().zip(&high)).map(|(value, interval)| match (value, interval) {
-        (None, _) => None,
-        (Some(value), (Some(low), Some(high))) => Some(format!("{value:.3} [{low:.3}, {high:.3}]")),
-        (Some(value), _) => Some(format!("{value:.3}")),
-    });
+    let (values, low, high) = (
+        numbers(name),
+        numbers(&format!("{name}_low")),
+        numbers(&format!("{name}_high")),
+    );
+    let texts = values
+        .iter()
+        .zip(low.iter().zip(&high))
+        .map(|(value, interval)| match (value, interval) {
+            (None, _) => None,
+            (Some(value), (Some(low), Some(high))) => Some(format!("{value:.3} [{low:.3}, {high:.3}]")),
+            (Some(value), _) => Some(format!("{value:.3}")),
+        });
     Arc::new(StringArray::from(texts.collect::<Vec<_>>()))
 }
 
 /// Numbers with three digits behind the point.
 fn rounded(rows: &Rows, name: &str) -> Option<ArrayRef> {
-    let texts = rows.numbers(name)?.into_iter().map(|value| value.map(|value| format!("{value:.3}")));
+    let texts = rows
+        .numbers(name)?
+        .into_iter()
+        .map(|value| value.map(|value| format!("{value:.3}")));
     Some(Arc::new(StringArray::from(texts.collect::<Vec<_>>())))
 }
 
 fn p_values(rows: &Rows) -> Option<ArrayRef> {
-    let text = |p: f64| if p < 0.001 { "<0.001".to_owned() } else { format!("{p:.3}") };
+    let text = |p: f64| {
+        if p < 0.001 {
+            "<0.001".to_owned()
+        } else {
+            format!("{p:.3}")
+        }
+    };
     let texts = rows.numbers("p_adjusted")?.into_iter().map(|p| p.map(text));
     Some(Arc::new(StringArray::from(texts.collect::<Vec<_>>())))
 }
@@ -114,10 +163,13 @@ fn significant(value: f64) -> f64 {
 }
 
 fn build(columns: impl Iterator<Item = (String, Option<ArrayRef>)>) -> Result<RecordBatch, Error> {
-    let columns: Vec<(String, ArrayRef)> =
-        columns.filter_map(|(name, column)| column.map(|column| (name, column))).collect();
-    let fields: Vec<Field> =
-        columns.iter().map(|(name, column)| Field::new(name, column.data_type().clone(), true)).collect();
+    let columns: Vec<(String, ArrayRef)> = columns
+        .filter_map(|(name, column)| column.map(|column| (name, column)))
+        .collect();
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, column)| Field::new(name, column.data_type().clone(), true))
+        .collect();
     let arrays = columns.into_iter().map(|(_, column)| column).collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
         .map_err(|error| Error::internal("the table for the terminal does not fit").cause(error))

@@ -40,7 +40,11 @@ pub fn csv(rows: &Rows, columns: &[String]) -> Vec<u8> {
 
 fn quoted(cell: &str) -> String {
     let special = cell.contains(['"', ',', '\n', '\r']) || cell.starts_with(' ') || cell.ends_with(' ');
-    if special { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
+    if special {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    } else {
+        cell.to_owned()
+    }
 }
 
 /// The rows as a Markdown table; numbers are aligned to the right.
@@ -50,17 +54,25 @@ pub fn markdown(rows: &Rows, columns: &[String], title: Option<&str>) -> Vec<u8>
         text.push_str(&format!("**{}**\n\n", escaped(title)));
     }
     let header: Vec<String> = columns.iter().map(|name| escaped(name)).collect();
-    let rule: Vec<&str> =
-        columns.iter().map(|name| if rows.numbers(name).is_some() { "---:" } else { "---" }).collect();
+    let rule: Vec<&str> = columns
+        .iter()
+        .map(|name| if rows.numbers(name).is_some() { "---:" } else { "---" })
+        .collect();
     text.push_str(&format!("| {} |\n| {} |\n", header.join(" | "), rule.join(" | ")));
     for row in 0..rows.count() {
-        let cells: Vec<String> =
-            columns.iter().filter_map(|name| rows.column(name)).map(|column| escaped(&cell(column, row))).collect();
+        let cells: Vec<String> = columns
+            .iter()
+            .filter_map(|name| rows.column(name))
+            .map(|column| escaped(&cell(column, row)))
+            .collect();
         text.push_str(&format!("| {} |\n", cells.join(" | ")));
     }
     text.into_bytes()
 }
 
 fn escaped(cell: &str) -> String {
-    cell.replace('\\', "\\\\").replace('|', "\\|").replace("\r\n", "<br>").replace(['\n', '\r'], "<br>")
+    cell.replace('\\', "\\\\")
+        .replace('|', "\\|")
+        .replace("\r\n", "<br>")
+        .replace(['\n', '\r'], "<br>")
 }

@@ -1,0 +1,112 @@
+//! Where the panels of a bar chart go on a page of one or two columns.
+
+use super::Bars;
+use crate::font::Font;
+use crate::scale::Scale;
+
+/// Width of a column of a paper, 8.5 cm in points.
+pub const COLUMN: f64 = 8.5 / 2.54 * 72.0;
+/// Width of a page of a paper, 17 cm.
+pub const PAGE: f64 = 2.0 * COLUMN;
+/// Size of the font.
+pub const TEXT: f64 = 7.0;
+/// Space around everything.
+pub const MARGIN: f64 = 4.0;
+/// Space between panels.
+pub const GAP: f64 = 10.0;
+
+/// Narrowest and widest bar.
+const BAR: (f64, f64) = (5.0, 17.0);
+/// Longest label of an x axis that is not cut.
+const LABEL: f64 = 96.0;
+/// Direction of labels that do not fit level, 60 degrees up.
+pub const STEEP: [f64; 2] = [0.5, -0.866_025_4];
+
+/// A layout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arrangement {
+    /// Width of the picture.
+    pub width: f64,
+    /// Panels beside each other.
+    pub columns: usize,
+    /// Panels above each other.
+    pub rows: usize,
+    /// Where the first panel's axis starts.
+    pub left: f64,
+    /// Size of a panel's plot.
+    pub panel: [f64; 2],
+    /// Whether the labels of the x axis are steep.
+    pub steep: bool,
+    /// The labels of the x axis, cut where they must be.
+    pub labels: Vec<String>,
+    /// Height of those labels.
+    pub label_height: f64,
+    /// Width of a bar.
+    pub bar: f64,
+}
+
+/// Finds the narrowest layout in which labels and bars have room.
+pub fn arrange(font: &Font, bars: &Bars, scale: &Scale) -> Arrangement {
+    let ticks = scale.ticks.iter().map(|tick| font.width(&scale.label(*tick), TEXT));
+    let left = MARGIN + TEXT + 5.0 + ticks.fold(0.0, f64::max) + 3.0;
+    let labels: Vec<String> = bars.x.1.iter().map(|label| font.cut(label, TEXT, LABEL)).collect();
+    let longest = labels.iter().map(|label| font.width(label, TEXT)).fold(0.0, f64::max);
+    let series = bars.color.1.len() as f64;
+    let thin = series * BAR.0 + 5.0;
+    let slots = labels.len() as f64;
+    let level = fit(bars.panels.len(), slots * thin.max(longest + 5.0), left);
+    let (steep, left, (width, columns)) = match level {
+        Some(found) => (false, left, found),
+        None => {
+            // A steep label ends below its bars and starts further left, perhaps left of the axis.
+            let slot = thin.max(TEXT + 4.0);
+            let left = left.max(longest * STEEP[0] - slot / 2.0 + MARGIN + TEXT);
+            (
+                true,
+                left,
+                fit(bars.panels.len(), slots * slot, left).unwrap_or((PAGE, 1)),
+            )
+        }
+    };
+    let rows = bars.panels.len().div_ceil(columns);
+    let room = width - left - MARGIN - GAP * (columns as f64 - 1.0);
+    let panel_width = room / columns as f64;
+    let height = match rows {
+        1 => 112.0,
+        2 => 92.0,
+        _ => 78.0,
+    };
+    let bar = ((panel_width / slots - 5.0) / series).clamp(0.8, BAR.1);
+    let label_height = if steep {
+        longest * -STEEP[1] + TEXT + 2.0
+    } else {
+        TEXT + 4.0
+    };
+    let panel = [panel_width, height];
+    Arrangement {
+        width,
+        columns,
+        rows,
+        left,
+        panel,
+        steep,
+        labels,
+        label_height,
+        bar,
+    }
+}
+
+/// The page's width and the number of panels beside each other, as even as it can be; `None` when not even one fits.
+fn fit(panels: usize, need: f64, left: f64) -> Option<(f64, usize)> {
+    let beside = |width: f64| ((width - left - MARGIN + GAP) / (need + GAP)).floor() as usize;
+    if beside(COLUMN) >= panels {
+        return Some((COLUMN, panels));
+    }
+    let most = beside(PAGE).min(panels);
+    if most == 0 {
+        return None;
+    }
+    let columns = panels.div_ceil(panels.div_ceil(most));
+    let width = if beside(COLUMN) >= columns { COLUMN } else { PAGE };
+    Some((width, columns))
+}

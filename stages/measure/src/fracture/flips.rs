@@ -8,6 +8,7 @@ use fracture_stage::{Error, Open};
 
 use super::parameters::FractureParameters;
 use super::science;
+use super::seen::Seen;
 use crate::parameters::Aggregate;
 use crate::rows::{Contrast, Measured, PairTable, Sample, Slots};
 use crate::table::{Column, count, number, text};
@@ -292,71 +293,4 @@ fn mean_verdict(slots: &Slots<'_>, tau: fn(&Sample) -> f64, out: &mut Vec<f64>) 
     let mean = valid().map(|sample| sample.score).sum::<f64>() / count as f64;
     out.extend(slots.iter().map(|_| verdict(mean, tau(first))));
     valid().any(|sample| tau(sample) != tau(first) && !(tau(sample).is_nan() && tau(first).is_nan()))
-}
-
-/// A value that may be the same everywhere.
-#[derive(Default)]
-struct Shared {
-    value: Option<f64>,
-    several: bool,
-}
-
-impl Shared {
-    fn add(&mut self, value: f64) {
-        match self.value {
-            None => self.value = Some(value),
-            Some(known) => self.several |= known != value,
-        }
-    }
-
-    fn one(&self) -> Option<f64> {
-        self.value.filter(|value| !self.several && !value.is_nan())
-    }
-}
-
-/// What the rows of a group under a contrast say beside their scores.
-#[derive(Default)]
-struct Seen {
-    tau: Shared,
-    tau_other: Shared,
-    /// Every scored row has the other convention's threshold.
-    has_other: bool,
-    invalid: usize,
-    truncated: usize,
-    /// The first regime's objective.
-    objective: Option<String>,
-    mixed_objectives: bool,
-}
-
-impl Seen {
-    fn of(measured: &Measured, group: usize, contrast: Contrast) -> Self {
-        let mut seen = Self {
-            has_other: true,
-            ..Self::default()
-        };
-        let mut objective: Option<u32> = None;
-        let mut scored = false;
-        for (_, sides) in measured.sides(group, contrast) {
-            for sample in sides.iter().flatten().flat_map(|side| measured.samples(side)) {
-                seen.truncated += usize::from(sample.truncated);
-                if !sample.tau.is_nan() {
-                    seen.tau.add(sample.tau);
-                    seen.tau_other.add(sample.tau_other);
-                }
-                if sample.score.is_nan() {
-                    seen.invalid += 1;
-                } else {
-                    scored = true;
-                    seen.has_other &= !sample.tau_other.is_nan();
-                }
-            }
-            if let Some(first) = sides[0] {
-                seen.mixed_objectives |= objective.is_some_and(|known| known != first.objective);
-                objective = Some(first.objective);
-            }
-        }
-        seen.has_other &= scored;
-        seen.objective = objective.and_then(|code| measured.objectives.get(code as usize).cloned().flatten());
-        seen
-    }
 }

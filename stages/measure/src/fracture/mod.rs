@@ -8,6 +8,7 @@
 mod compare;
 mod flips;
 mod parameters;
+mod seen;
 #[cfg(test)]
 mod tests;
 
@@ -74,7 +75,6 @@ struct FractureStage {
 impl FractureStage {
     fn reading(&self) -> Reading<'_> {
         Reading {
-            port: PORT,
             by: self.parameters.by.as_deref(),
             cluster: self.parameters.cluster.as_deref(),
             score: SCORE,

@@ -5,9 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::parameters::{
-    Aggregate, BOOTSTRAP, CONFIDENCE, FEWEST_DRAWS, OneOrMany, check_groups, check_intervals, one_or_many,
-};
+use crate::parameters::{Aggregate, BOOTSTRAP, CONFIDENCE, OneOrMany, check_groups, check_intervals, one_or_many};
 
 /// Parameters of `fracture`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -118,7 +116,6 @@ impl FractureParameters {
         let mut errors = Vec::new();
         check_groups(self.by.as_deref(), self.contrasts.as_deref(), &mut errors);
         check_intervals(self.confidence, self.bootstrap, &mut errors);
-        debug_assert!(BOOTSTRAP >= FEWEST_DRAWS);
         if self.aggregate.is_empty() {
             errors.push(ParameterError::at(&["aggregate"], "an empty list").hint("leave it out for `product`"));
         }

@@ -62,7 +62,6 @@ struct FrontierStage {
 impl FrontierStage {
     fn reading(&self) -> Reading<'_> {
         Reading {
-            port: PORT,
             by: self.parameters.by.as_deref(),
             cluster: self.parameters.cluster.as_deref(),
             score: &self.parameters.score,

@@ -2,78 +2,14 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, Int64Array, LargeStringArray, UInt32Array};
-use arrow::compute::take;
-use arrow::datatypes::DataType;
+use arrow::array::{Array, BooleanArray, Float64Array, Int64Array, LargeStringArray};
 use fracture_science::identity;
-use fracture_stage::view::concat_column;
 use fracture_stage::{Error, View};
 
-use super::{CLUSTER, Measured, Reading, Sample, Side, TOLD, Unit, by, duplicates};
-use crate::{order, read};
-
-/// Each row's value as a number: equal numbers, equal values.
-struct Codes {
-    of_row: Vec<u32>,
-    /// A row that has each value.
-    example: Vec<usize>,
-}
-
-impl Codes {
-    fn one(rows: usize) -> Self {
-        Self {
-            of_row: vec![0; rows],
-            example: if rows == 0 { Vec::new() } else { vec![0] },
-        }
-    }
-
-    fn of(column: &LargeStringArray) -> Self {
-        let mut known: HashMap<Option<&str>, u32> = HashMap::new();
-        let mut codes = Self {
-            of_row: Vec::with_capacity(column.len()),
-            example: Vec::new(),
-        };
-        for row in 0..column.len() {
-            let next = codes.example.len() as u32;
-            let code = *known.entry(read::at(column, row)).or_insert(next);
-            if code == next {
-                codes.example.push(row);
-            }
-            codes.of_row.push(code);
-        }
-        codes
-    }
-
-    /// Rows that agree in both.
-    fn and(&self, other: &Self) -> Self {
-        let mut known: HashMap<(u32, u32), u32> = HashMap::new();
-        let mut codes = Self {
-            of_row: Vec::with_capacity(self.of_row.len()),
-            example: Vec::new(),
-        };
-        for (row, pair) in self
-            .of_row
-            .iter()
-            .copied()
-            .zip(other.of_row.iter().copied())
-            .enumerate()
-        {
-            let next = codes.example.len() as u32;
-            let code = *known.entry(pair).or_insert(next);
-            if code == next {
-                codes.example.push(row);
-            }
-            codes.of_row.push(code);
-        }
-        codes
-    }
-
-    fn all(columns: &[LargeStringArray], rows: usize) -> Self {
-        columns
-            .iter()
-            .fold(Self::one(rows), |codes, column| codes.and(&Self::of(column)))
-    }
-}
+use super::codes::Codes;
+use super::groups::Groups;
+use super::{CLUSTER, Measured, Reading, Sample, Side, TOLD, Unit, duplicates};
+use crate::read;
 
 /// Columns that never tell units apart.
 const WITHIN: [&str; 3] = ["regime", "draw", "sample"];
@@ -114,7 +50,7 @@ impl Measured {
             regimes: names,
             objectives,
             says_told: read::has(views, "cue") || read::has(views, "cue_hash"),
-            units: columns.identities(&units.example, &groups.of_unit),
+            units: columns.identities(&units.example),
             sides: Vec::new(),
             samples: Vec::with_capacity(rows),
         };
@@ -169,12 +105,12 @@ struct Columns {
     sample: Option<Int64Array>,
     told: Vec<LargeStringArray>,
     objective: Option<LargeStringArray>,
-    scores: arrow::array::Float64Array,
+    scores: Float64Array,
     invalid: Option<LargeStringArray>,
     finish: Option<LargeStringArray>,
-    tau: Option<arrow::array::Float64Array>,
-    tau_other: Option<arrow::array::Float64Array>,
-    verdict: Option<arrow::array::BooleanArray>,
+    tau: Option<Float64Array>,
+    tau_other: Option<Float64Array>,
+    verdict: Option<BooleanArray>,
 }
 
 impl Columns {
@@ -262,10 +198,10 @@ impl Columns {
     }
 
     /// Who each unit is: items by axis and name, clusters by their value or else the item itself.
-    fn identities(&self, examples: &[usize], groups: &[usize]) -> Vec<Unit> {
+    fn identities(&self, examples: &[usize]) -> Vec<Unit> {
         let mut known: HashMap<(&str, &str), u64> = HashMap::new();
         let mut clusters: HashMap<&str, u64> = HashMap::new();
-        let unit = |(&row, &group): (&usize, &usize)| {
+        let unit = |&row: &usize| {
             let axis = self
                 .axis
                 .as_ref()
@@ -277,9 +213,9 @@ impl Columns {
             let cluster = cluster.map_or(item, |name| {
                 *clusters.entry(name).or_insert_with(|| identity(&["cluster", "", name]))
             });
-            Unit { item, cluster, group }
+            Unit { item, cluster }
         };
-        examples.iter().zip(groups).map(unit).collect()
+        examples.iter().map(unit).collect()
     }
 
     fn sample_of(&self, row: usize, rank: u32, reading: &Reading<'_>) -> Result<Sample, Error> {
@@ -289,9 +225,8 @@ impl Columns {
         } else {
             f64::NAN
         };
-        let number = |column: &Option<arrow::array::Float64Array>| {
-            column.as_ref().map_or(f64::NAN, |column| read::number_at(column, row))
-        };
+        let number =
+            |column: &Option<Float64Array>| column.as_ref().map_or(f64::NAN, |column| read::number_at(column, row));
         let (tau, tau_other) = (number(&self.tau), number(&self.tau_other));
         if reading.verdicts && !score.is_nan() {
             self.check_verdict(row, score, tau, reading)?;
@@ -331,76 +266,4 @@ fn whole(column: Option<&Int64Array>, row: usize) -> i64 {
     column
         .filter(|column| column.is_valid(row))
         .map_or(0, |column| column.value(row))
-}
-
-/// The groups that the units fall in.
-struct Groups {
-    by: Vec<(String, arrow::array::ArrayRef)>,
-    by_text: Vec<Vec<Option<String>>>,
-    of_unit: Vec<usize>,
-    count: usize,
-}
-
-impl Groups {
-    fn new(views: &[&View], reading: &Reading<'_>, units: &[usize], unit_of_row: &[u32]) -> Result<Self, Error> {
-        let names = by::resolve(reading.by, views);
-        let (mut columns, mut texts) = (Vec::new(), Vec::new());
-        for name in &names {
-            if !read::has(views, name) {
-                return Err(Error::pipeline(format!("there is no column `{name}` to group by")));
-            }
-            let column = concat_column(views, name)?;
-            texts.push(read::cast::<LargeStringArray>(&column, name, &DataType::LargeUtf8)?);
-            columns.push(column);
-        }
-        let codes = Codes::all(&texts, unit_of_row.len());
-        for (row, unit) in unit_of_row.iter().enumerate() {
-            let example = units[*unit as usize];
-            if codes.of_row[row] != codes.of_row[example] {
-                return Err(differs(&names, &texts, [example, row]));
-            }
-        }
-        let mut sorted: Vec<usize> = (0..codes.example.len()).collect();
-        let value = |code: usize, column: usize| read::at(&texts[column], codes.example[code]);
-        sorted.sort_by(|&a, &b| {
-            let by_column = (0..texts.len()).map(|column| order::compare(value(a, column), value(b, column)));
-            by_column.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then)
-        });
-        let mut rank = vec![0; sorted.len()];
-        sorted.iter().enumerate().for_each(|(place, &code)| rank[code] = place);
-        let examples = UInt32Array::from_iter_values(sorted.iter().map(|&code| codes.example[code] as u32));
-        let gathered = names.iter().cloned().zip(&columns).map(|(name, column)| {
-            let values = take(column, &examples, None)
-                .map_err(|error| Error::internal(format!("column `{name}` can not be gathered")).cause(error))?;
-            Ok((name, values))
-        });
-        let text = |column: usize| {
-            sorted
-                .iter()
-                .map(|&code| value(code, column).map(str::to_owned))
-                .collect()
-        };
-        Ok(Self {
-            by: gathered.collect::<Result<_, Error>>()?,
-            by_text: (0..texts.len()).map(text).collect(),
-            of_unit: units.iter().map(|&row| rank[codes.of_row[row] as usize]).collect(),
-            count: sorted.len(),
-        })
-    }
-}
-
-/// A group column that differs between the regimes or samples of one unit.
-fn differs(names: &[String], texts: &[LargeStringArray], [a, b]: [usize; 2]) -> Error {
-    let column = (0..names.len()).find(|&column| read::at(&texts[column], a) != read::at(&texts[column], b));
-    let (name, said) = match column {
-        Some(column) => {
-            let value = |row| read::at(&texts[column], row).unwrap_or("null").to_owned();
-            (names[column].as_str(), format!("{} and {}", value(a), value(b)))
-        }
-        None => ("by", "several values".to_owned()),
-    };
-    Error::pipeline(format!(
-        "the group column `{name}` differs between the rows of one pair ({said})"
-    ))
-    .hint("a group holds whole pairs: leave it out of `by:`, or make it a key column (`keys:`)")
 }

@@ -4,7 +4,9 @@
 //! in `regime`, `draw` and `sample`. Two regimes of a unit are a pair (LANGUAGE.md rule 7).
 
 mod by;
+mod codes;
 mod duplicates;
+mod groups;
 mod load;
 mod pairs;
 mod regimes;
@@ -21,8 +23,6 @@ pub use regimes::Contrast;
 /// What is read of the rows, and how they are grouped.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading<'a> {
-    /// The port.
-    pub port: &'static str,
     /// The group columns; `None`: every key column but `item`.
     pub by: Option<&'a [String]>,
     /// The cluster column; `None`: the column `cluster` where there is one.
@@ -94,8 +94,6 @@ pub struct Unit {
     pub item: u64,
     /// Hash of the cluster.
     pub cluster: u64,
-    /// The group it falls in.
-    pub group: usize,
 }
 
 /// The rows of a port, in units and groups.

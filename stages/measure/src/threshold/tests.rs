@@ -20,7 +20,10 @@ fn scores(scores: &[Option<f64>], axis: &[&str]) -> View {
     )
 }
 
-fn verdicts(with: &Value, table: View) -> (Vec<Option<f64>>, Vec<Option<f64>>, Vec<Option<bool>>) {
+/// The columns `tau`, `tau_other` and `unsafe`.
+type Verdicts = (Vec<Option<f64>>, Vec<Option<f64>>, Vec<Option<bool>>);
+
+fn verdicts(with: &Value, table: View) -> Verdicts {
     let product = run(&declaration(), with, &[table]).unwrap();
     let batch = result(&product, "main");
     let flags = batch

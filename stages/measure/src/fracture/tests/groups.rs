@@ -3,7 +3,7 @@
 use fracture_stage::Context;
 use serde_json::json;
 
-use super::{declaration, error, fracture, of, pair, ten};
+use super::{declaration, error, fracture, of, ten};
 use crate::testing::{Row, announced, batch, numbers, result, table, texts, view, yielded};
 
 fn with_twin() -> Vec<Row> {
@@ -194,6 +194,22 @@ fn announces_what_it_yields() {
     let product = fracture(&json!({"bootstrap": 100}), &mixed);
     let sizes: Vec<_> = texts(result(&product, "main"), "size").into_iter().flatten().collect();
     assert_eq!(sizes, ["7", "0.8M"]);
+}
+
+/// A matrix over tau makes it a key column, which the verdicts hold as well.
+#[test]
+fn a_matrix_over_tau_is_one_column() {
+    let at = |tau: f64| {
+        let rows: Vec<Row> = ten().into_iter().map(|row| row.with(|row| row.tau = tau)).collect();
+        view(&batch(&rows), &["model", "tau"], &[("tau", json!(tau))])
+    };
+    let (with, tables) = (json!({}), [at(0.9), at(0.5)]);
+    let product = fracture(&with, &tables);
+    assert_eq!(announced(&declaration(), &with, &tables), yielded(&product));
+    let main = result(&product, "main");
+    assert_eq!(numbers(main, "tau"), [Some(0.5), Some(0.9)]);
+    // At 0.9: (.1,.9) and (.5,1.0) flip.
+    assert_eq!(numbers(main, "fracture"), [Some(0.4), Some(0.2)]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::failure::{Exit, Failure};
 use super::project::{Project, shown};
 use super::{RunArgs, figures, print, progress, tables};
-use crate::engine::event::{Event, Sink};
+use crate::engine::event::Event;
 use crate::engine::lock::Lock;
 use crate::engine::plan::Plan;
 use crate::engine::{RunOptions, run as run_pipeline};

@@ -181,7 +181,7 @@ fn near(
     now: &arrow::array::ArrayRef,
     workspace: &Workspace,
 ) -> Result<Agreement, Error> {
-    use arrow::array::{Array as _, AsArray as _};
+    use arrow::array::AsArray as _;
     use arrow::datatypes::{DataType, Float64Type};
     if !matches!(kind, ColumnType::F32 | ColumnType::F64) {
         return Ok(Agreement::Different);

@@ -139,7 +139,8 @@ fn why_and_plan_name_what_changed() {
     let verdicts = because(&plan, "verdicts[model=pico-faker,decoder=greedy]");
     let parts: Vec<&str> = verdicts["because"].as_array().unwrap().iter().map(|part| part["part"].as_str().unwrap()).collect();
     assert_eq!(parts, ["parameter harm"], "{verdicts}");
-    assert_eq!((&verdicts["because"][0]["was"], &verdicts["because"][0]["now"]), (&4.into(), &9.into()));
+    let value = |name: &str| verdicts["because"][0][name].as_f64().unwrap();
+    assert_eq!((value("was"), value("now")), (4.0, 9.0));
 
     let alt = "stages.scores.with.model=examples/judges/refusal-alt";
     let why = project.fracture(&["why", SPEC, "scores[model=pico-faker,decoder=greedy]", "--set", alt]).ok();

@@ -7,3 +7,4 @@ mod faults;
 mod incremental;
 mod project;
 mod quickstart;
+mod shipped;

@@ -1,5 +1,5 @@
 //! The language against a catalogue of fake stage kinds.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod catalogue;
 mod compile;

@@ -31,6 +31,9 @@ pub struct PortName {
     pub required: bool,
 }
 
+/// Builds a resolved task from `with:` after substitution, or says all that is wrong with it.
+pub type Build = fn(&Value, &Context) -> Result<Box<dyn Stage>, Vec<ParameterError>>;
+
 /// A stage kind.
 #[derive(Clone, Copy)]
 pub struct Declaration {
@@ -53,7 +56,7 @@ pub struct Declaration {
     /// The JSON Schema of `with:` (generated from the parameter type).
     pub parameters: fn() -> Value,
     /// Builds a resolved task from `with:` after substitution.
-    pub build: fn(&Value, &Context) -> Result<Box<dyn Stage>, Vec<ParameterError>>,
+    pub build: Build,
 }
 
 impl fmt::Debug for Declaration {

@@ -230,11 +230,11 @@ impl Inputs {
             .iter()
             .find(|(name, _)| name == port)
             .map_or(&[][..], |(_, all)| all);
-        let table = |incoming| match incoming {
-            &Incoming::Table(ref view) => Some(view),
+        let tables = arriving.iter().filter_map(|incoming| match incoming {
+            Incoming::Table(view) => Some(view),
             Incoming::Other(_) => None,
-        };
-        arriving.iter().filter_map(table).collect()
+        });
+        tables.collect()
     }
 
     /// The one table of a map stage's port.

@@ -117,7 +117,7 @@ pub const LAYOUTS: [Layout; 9] = [
 /// The layout that a header shows. A file that has a column `prompt` means it: only a layout with that column is looked for.
 pub fn recognise(names: &[String]) -> Option<&'static Layout> {
     let has = |name: &&str| names.iter().any(|other| other == name);
-    let fits = |layout: &&Layout| layout.header.iter().all(|name| has(name));
+    let fits = |layout: &&Layout| layout.header.iter().all(&has);
     LAYOUTS
         .iter()
         .filter(|layout| !has(&"prompt") || layout.header.contains(&"prompt"))

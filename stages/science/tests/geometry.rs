@@ -91,7 +91,7 @@ fn rotation_and_order_change_nothing_a_common_direction_is_seen() {
 
 #[test]
 fn entry_is_found_with_every_boundary_and_refused_without_signal() {
-    let flips = |i: usize| i % 4 == 0;
+    let flips = |i: usize| i.is_multiple_of(4);
     let (a, b) = (
         cloud("a", 200, 5, |_| -1.0),
         cloud("b", 200, 5, |i| if flips(i) { 1.0 } else { -1.0 }),

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fracture_science::{Aggregate, ClusterSums, FlipOptions, FlipSummary, Pair, flips, percentile};
+use fracture_science::{ClusterSums, FlipOptions, FlipSummary, Pair, flips, percentile};
 use serde_json::Value;
 
 fn oracles() -> Option<PathBuf> {

@@ -69,7 +69,8 @@ impl Font {
             self.width(&cut, size) <= width
         };
         let kept = (0..letters.len()).rev().find(fits).unwrap_or(0);
-        letters[..kept].iter().chain(&['…']).collect()
+        let kept: String = letters[..kept].iter().collect();
+        format!("{}…", kept.trim_end())
     }
 
     fn scale(&self, size: f64) -> f64 {

@@ -252,7 +252,7 @@ fn charts_of_all_sizes_are_drawn() {
         "requests that a careful person would refuse to answer at any time",
         "harmlessness under repeated paraphrase",
         "helpfulness on ordinary questions of daily life",
-        "tone & manners <of speech>",
+        "tone & <manners>",
         "summaries of news",
         "translations",
         "arithmetic",
@@ -276,7 +276,7 @@ fn charts_of_all_sizes_are_drawn() {
         &json!({ "title": title }),
     )
     .unwrap();
-    assert!(svg.contains("tone &amp; manners &lt;of speech&gt;"));
+    assert!(svg.contains("tone &amp; &lt;manners&gt;"));
     let single = json!({ "panel": null, "where": { "model": "7B", "axis": ["safety", "helpfulness"] } });
     let (svg, _) = bars("single", &quickstart(), &single).unwrap();
     assert!(!labels(&svg).contains(&"harmlessness"));

@@ -13,12 +13,12 @@ pub const TEXT: f64 = 7.0;
 /// Space around everything.
 pub const MARGIN: f64 = 4.0;
 /// Space between panels.
-pub const GAP: f64 = 10.0;
+pub const GAP: f64 = 8.0;
 
 /// Narrowest and widest bar.
 const BAR: (f64, f64) = (5.0, 17.0);
 /// Longest label of an x axis that is not cut.
-const LABEL: f64 = 96.0;
+const LABEL: f64 = 80.0;
 /// Direction of labels that do not fit level, 60 degrees up.
 pub const STEEP: [f64; 2] = [0.5, -0.866_025_4];
 
@@ -33,6 +33,8 @@ pub struct Arrangement {
     pub rows: usize,
     /// Where the first panel's axis starts.
     pub left: f64,
+    /// Where the title of the y axis is.
+    pub title: f64,
     /// Size of a panel's plot.
     pub panel: [f64; 2],
     /// Whether the labels of the x axis are steep.
@@ -48,13 +50,14 @@ pub struct Arrangement {
 /// Finds the narrowest layout in which labels and bars have room.
 pub fn arrange(font: &Font, bars: &Bars, scale: &Scale) -> Arrangement {
     let ticks = scale.ticks.iter().map(|tick| font.width(&scale.label(*tick), TEXT));
-    let left = MARGIN + TEXT + 5.0 + ticks.fold(0.0, f64::max) + 3.0;
+    let before = ticks.fold(0.0, f64::max) + 3.0;
+    let left = MARGIN + TEXT + 5.0 + before;
     let labels: Vec<String> = bars.x.1.iter().map(|label| font.cut(label, TEXT, LABEL)).collect();
     let longest = labels.iter().map(|label| font.width(label, TEXT)).fold(0.0, f64::max);
     let series = bars.color.1.len() as f64;
     let thin = series * BAR.0 + 5.0;
     let slots = labels.len() as f64;
-    let level = fit(bars.panels.len(), slots * thin.max(longest + 5.0), left);
+    let level = fit(bars.panels.len(), slots * thin.max(longest + 3.0), left);
     let (steep, left, (width, columns)) = match level {
         Some(found) => (false, left, found),
         None => {
@@ -83,11 +86,13 @@ pub fn arrange(font: &Font, bars: &Bars, scale: &Scale) -> Arrangement {
         TEXT + 4.0
     };
     let panel = [panel_width, height];
+    let title = left - before - 6.0;
     Arrangement {
         width,
         columns,
         rows,
         left,
+        title,
         panel,
         steep,
         labels,

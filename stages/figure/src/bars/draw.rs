@@ -13,6 +13,12 @@ const TITLE: f64 = 8.0;
 const LEADING: f64 = TEXT * 1.3;
 /// Size of a swatch in the legend.
 const SWATCH: f64 = 6.0;
+/// The tick of a noise floor.
+const NOISE: Line = Line {
+    color: INK,
+    width: 0.9,
+    dash: Some([2.0, 1.2]),
+};
 
 /// Draws a bar chart.
 pub fn draw(font: &Font, bars: &Bars, title: Option<&str>) -> Scene {
@@ -99,7 +105,10 @@ fn legend(scene: &mut Scene, font: &Font, bars: &Bars, top: f64) -> f64 {
             Entry::Series(index, _) => {
                 swatch(scene, index, bars.color.1.len(), [x, y - SWATCH + 0.5, SWATCH, SWATCH]);
             }
-            Entry::Noise => tick(scene, [x, x + 2.0 * SWATCH], y - TEXT * 0.33),
+            Entry::Noise => {
+                let height = y - TEXT * 0.33;
+                scene.stroke(Path::line(&[[x, height], [x + 2.0 * SWATCH, height]]), NOISE);
+            }
         }
         scene.text(font, &Text::new(&text, TEXT, Anchor::Start), [x + mark, y]);
         x += wide + if mark > 0.0 { 9.0 } else { 5.0 };
@@ -129,7 +138,7 @@ fn panels(scene: &mut Scene, font: &Font, bars: &Bars, plan: &Arrangement, scale
     let size = title_size(font, &measure(&bars.y), bottom - top);
     let text = measure(&bars.y);
     let text = Text::new(&text, size, Anchor::Middle).along([0.0, -1.0]);
-    scene.text(font, &text, [MARGIN + TEXT * 0.8, middle]);
+    scene.text(font, &text, [plan.title, middle]);
     bottom
 }
 
@@ -144,12 +153,7 @@ fn frame(scene: &mut Scene, font: &Font, plan: &Arrangement, scale: &Scale, [x, 
     let [width, height] = plan.panel;
     for tick in &scale.ticks {
         let at = y + height * (1.0 - scale.place(*tick));
-        let line = if *tick == 0.0 {
-            Line::solid(INK, 0.7)
-        } else {
-            Line::solid(GRID, 0.5)
-        };
-        scene.stroke(Path::line(&[[x, at], [x + width, at]]), line);
+        scene.stroke(Path::line(&[[x, at], [x + width, at]]), Line::solid(GRID, 0.5));
         if labels {
             let label = scale.label(*tick);
             scene.text(font, &Text::new(&label, TEXT, Anchor::End), [x - 3.0, at + TEXT * 0.35]);
@@ -187,6 +191,10 @@ fn contents(
             scene.text(font, &Text::new(label, TEXT, Anchor::Middle), at);
         }
     }
+    scene.stroke(
+        Path::line(&[[x, place(0.0)], [x + width, place(0.0)]]),
+        Line::solid(INK, 0.7),
+    );
 }
 
 /// One bar with its interval and the noise floor of its group.
@@ -200,53 +208,58 @@ fn one_bar(
     let zero = place(0.0);
     let inset = (width * 0.06).min(0.6);
     let middle = left + width / 2.0;
-    if let Some(value) = bar.value {
-        let (top, bottom) = (place(value).min(zero), place(value).max(zero));
-        swatch(
-            scene,
-            index,
-            series,
-            [left + inset, top, width - 2.0 * inset, bottom - top],
-        );
-    } else {
-        let (arm, y) = ((width * 0.25).min(2.0), zero - 5.0);
-        for side in [-1.0, 1.0] {
-            let points = [[middle - arm, y - side * arm], [middle + arm, y + side * arm]];
-            scene.stroke(Path::line(&points), Line::solid(GREY, 0.8));
+    match bar.value {
+        Some(value) => {
+            let (top, bottom) = (place(value).min(zero), place(value).max(zero));
+            body(
+                scene,
+                (index, series),
+                [left + inset, top, width - 2.0 * inset, bottom - top],
+            );
         }
+        None => cross(scene, [middle, zero - 5.0], (width * 0.25).min(2.0)),
     }
-    if let Some(noise) = bar.noise {
-        tick(scene, [left, left + width], place(noise));
-    }
+    let mut whisker = Vec::new();
     if let (Some(_), Some((low, high))) = (bar.value, bar.interval) {
         let cap = (width * 0.22).min(2.4);
         let (low, high) = (place(low), place(high));
-        let lines = [
-            [[middle, low], [middle, high]],
-            [[middle - cap, low], [middle + cap, low]],
-            [[middle - cap, high], [middle + cap, high]],
-        ];
-        // White below the ink keeps a whisker visible on a dark bar.
-        for line in [Line::solid(WHITE, 2.0), Line::solid(INK, 0.8)] {
-            for points in &lines {
-                scene.stroke(Path::line(points), line);
-            }
-        }
+        whisker.push([[middle, low], [middle, high]]);
+        whisker.extend([low, high].map(|end| [[middle - cap, end], [middle + cap, end]]));
+    }
+    let noise = bar
+        .noise
+        .map(|noise| [[left, place(noise)], [left + width, place(noise)]]);
+    // White below all ink keeps it visible on a dark bar, and neither line interrupts the other.
+    for line in whisker.iter().chain(&noise) {
+        scene.stroke(Path::line(line), Line::solid(WHITE, 2.0));
+    }
+    for line in &whisker {
+        scene.stroke(Path::line(line), Line::solid(INK, 0.8));
+    }
+    if let Some(line) = &noise {
+        scene.stroke(Path::line(line), NOISE);
     }
 }
 
-/// A dashed tick for the noise floor.
-fn tick(scene: &mut Scene, [left, right]: [f64; 2], y: f64) {
-    let path = Path::line(&[[left, y], [right, y]]);
-    scene.stroke(path.clone(), Line::solid(WHITE, 1.9));
-    scene.stroke(
-        path,
-        Line {
-            color: INK,
-            width: 0.9,
-            dash: Some([2.0, 1.2]),
-        },
-    );
+/// A bar's rectangle. One without height is a strip of its colour on the axis: zero is a value, too.
+fn body(scene: &mut Scene, (index, series): (usize, usize), [x, y, width, height]: [f64; 4]) {
+    const STRIP: f64 = 1.4;
+    if height < STRIP / 2.0 {
+        scene.fill(
+            Path::rect(x, y + height - STRIP, width, STRIP),
+            palette::series(index, series).0,
+        );
+    } else {
+        swatch(scene, index, series, [x, y, width, height]);
+    }
+}
+
+/// A cross where there is no value.
+fn cross(scene: &mut Scene, [x, y]: [f64; 2], arm: f64) {
+    for side in [-1.0, 1.0] {
+        let points = [[x - arm, y - side * arm], [x + arm, y + side * arm]];
+        scene.stroke(Path::line(&points), Line::solid(GREY, 0.8));
+    }
 }
 
 /// A filled rectangle in a series' colour, hatched where colours alone would be too near in grey.

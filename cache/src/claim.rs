@@ -191,7 +191,7 @@ impl Drop for Claims {
     }
 }
 
-fn touch(file: &File) -> io::Result<()> {
+pub(crate) fn touch(file: &File) -> io::Result<()> {
     let now = rustix::fs::Timespec {
         tv_sec: 0,
         tv_nsec: rustix::fs::UTIME_NOW as _,

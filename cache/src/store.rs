@@ -13,6 +13,9 @@
 //!     /records/      what actions gave (see `record`)
 //!     /memo/         raw rows (see `memo`)
 //!     /claims/       who is computing what (see `claim`)
+//!     /live/         who is at work (see `live`)
+//!     /runs/         what each run did, and its log
+//!     /projects/     the lock files that hold results
 //! ```
 
 use std::collections::HashSet;

@@ -4,6 +4,7 @@
 mod claim;
 mod column;
 mod files;
+mod gc;
 mod measure;
 mod memo;
 mod record;

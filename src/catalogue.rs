@@ -6,6 +6,7 @@ use fracture_stage::Declaration;
 pub fn catalogue() -> Vec<Declaration> {
     let mut kinds = fracture_table::declarations().to_vec();
     kinds.extend([
+        fracture_command::declaration(),
         fracture_prompt::declaration(),
         fracture_generate::stage::declaration(),
         fracture_judge::stage::declaration(),

@@ -1,0 +1,89 @@
+//! The files that a program may read: listed while planning, placed before it runs.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use fracture_stage::{Error, ErrorKind, FileUse, Files};
+
+/// Folders inside folders; beyond this a link must lead round in a circle.
+const DEEPEST: usize = 64;
+
+/// Every file below the listed paths: its path relative to the project's root, in order, and where it lies.
+///
+/// # Errors
+/// When a path is not there.
+pub fn listed(paths: &[String], files: &dyn Files) -> Result<Vec<(String, PathBuf)>, Error> {
+    let mut found = Vec::new();
+    for path in paths {
+        let place = files.locate(path);
+        if !walk(path, &place, files, 0, &mut found)? {
+            return Err(Error::input(format!("`files` lists `{path}`, which is not there"))
+                .hint("paths are relative to the project's root; check the name"));
+        }
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+/// Whether there is something at the path; files go to `found`.
+fn walk(
+    path: &str,
+    place: &Path,
+    files: &dyn Files,
+    depth: usize,
+    found: &mut Vec<(String, PathBuf)>,
+) -> Result<bool, Error> {
+    if files.size(place).is_some() {
+        found.push((path.to_owned(), place.to_owned()));
+        return Ok(true);
+    }
+    let Some(names) = files.list(place) else {
+        return Ok(false);
+    };
+    if depth == DEEPEST {
+        return Err(Error::input(format!("`{path}` lies in too many folders"))
+            .hint("is there a link that leads back to a folder above it?"));
+    }
+    for name in names {
+        walk(&format!("{path}/{name}"), &place.join(&name), files, depth + 1, found)?;
+    }
+    Ok(true)
+}
+
+/// The files as parts of the key: by their relative path, which the program sees, and their content.
+///
+/// # Errors
+/// As [`listed`].
+pub fn uses(paths: &[String], files: &dyn Files) -> Result<Vec<FileUse>, Error> {
+    let listed = listed(paths, files)?;
+    Ok(listed
+        .into_iter()
+        .map(|(path, place)| FileUse::present(path, place))
+        .collect())
+}
+
+/// Copies the files into a folder under their relative paths. They are copies so that the program can not change what it was
+/// given, and all may be executed so that no permission, which is in no key, makes a difference.
+///
+/// # Errors
+/// When one can not be copied.
+pub fn place(paths: &[String], files: &dyn Files, folder: &Path) -> Result<(), Error> {
+    for (path, from) in listed(paths, files)? {
+        let to = folder.join(&path);
+        let copied = to.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
+            fs::copy(&from, &to)?;
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o755))
+        });
+        copied.map_err(|error| {
+            Error::new(
+                ErrorKind::Environment,
+                format!("`{path}` can not be copied to where the program runs"),
+            )
+            .cause(error)
+            .hint("the folder is made where TMPDIR says; is there room left?")
+        })?;
+    }
+    Ok(())
+}

@@ -98,8 +98,11 @@ pub fn color() -> bool {
 
 /// An error as people read it.
 pub fn error_text(error: &Error) -> String {
-    let (bold, red, cyan, reset) =
-        if color() { ("\x1b[1m", "\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "", "") };
+    let (bold, red, cyan, reset) = if color() {
+        ("\x1b[1m", "\x1b[1;31m", "\x1b[1;36m", "\x1b[0m")
+    } else {
+        ("", "", "", "")
+    };
     let mut text = format!("{red}error{reset}{bold}: {}{reset}\n", printable(&error.message));
     for cause in error.causes.iter().filter(|cause| !cause.is_empty()) {
         text.push_str(&format!("  caused by: {}\n", printable(cause)));
@@ -119,5 +122,13 @@ pub fn error_json(error: &Error) -> Value {
 
 /// Text without the control characters that a terminal would obey: completions and file names are data.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
 }

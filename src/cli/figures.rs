@@ -1,6 +1,7 @@
 //! Figures on the disk: a figure is a task that yields files; they are copied to `to:` when absent or different.
 
 use std::fs;
+use std::path::Path;
 
 use fracture_language::Pipeline;
 use fracture_stage::{Error, ErrorKind};
@@ -31,11 +32,18 @@ pub fn write_all(
         if !pipeline.stages[task.stage].figure {
             continue;
         }
-        let Some(result) = &plan.tasks[task.id.0 as usize].result else { continue };
+        let Some(result) = &plan.tasks[task.id.0 as usize].result else {
+            continue;
+        };
         drawn.push(task.name.clone());
         for (output, path) in targets(&task.with) {
-            let Some(spec) = result.output(Some(&output)) else { continue };
-            let Content::Other(fracture_cache::Artifact::Blob(digest, size)) = &spec.content else { continue };
+            check_target(&path, pipeline, plan)?;
+            let Some(spec) = result.output(Some(&output)) else {
+                continue;
+            };
+            let Content::Other(fracture_cache::Artifact::Blob(digest, size)) = &spec.content else {
+                continue;
+            };
             let bytes = workspace.store.read_blob(digest, *size).map_err(store_error)?;
             let full = pipeline.root.join(&path);
             let changed = fs::read(&full).map_or(true, |old| old != bytes);
@@ -52,18 +60,65 @@ pub fn write_all(
     Ok(drawn)
 }
 
+/// A figure's path must not leave the project through a link, nor be a file that the pipeline reads.
+fn check_target(path: &str, pipeline: &Pipeline, plan: &Plan) -> Result<(), Error> {
+    let wrong = |problem: &str| {
+        Error::pipeline(format!("the figure `{path}` can not be written: {problem}"))
+            .hint("choose another path under `to:`")
+    };
+    let full = pipeline.root.join(path);
+    let real = |path: &Path| path.ancestors().find_map(|up| fs::canonicalize(up).ok());
+    let (root, folder) = (real(&pipeline.root), full.parent().and_then(real));
+    if root.zip(folder).is_none_or(|(root, folder)| !folder.starts_with(&root)) {
+        return Err(wrong("its folder lies outside the project"));
+    }
+    let read = plan.tasks.iter().flat_map(|planned| planned.files.iter());
+    let mut read = read
+        .filter(|file| file.content.is_some())
+        .map(|file| pipeline.root.join(&file.source));
+    let same = |one: &Path| {
+        fs::canonicalize(one)
+            .ok()
+            .zip(fs::canonicalize(&full).ok())
+            .is_some_and(|(one, two)| one == two)
+    };
+    if same(&pipeline.path) || read.any(|file| file == full || same(&file)) {
+        return Err(wrong("the pipeline reads this file"));
+    }
+    Ok(())
+}
+
+/// Checks the paths of all figures, before anything runs.
+///
+/// # Errors
+/// When a figure would be written outside the project or over a file that the pipeline reads.
+pub fn check_targets(pipeline: &Pipeline, plan: &Plan) -> Result<(), Error> {
+    let figures = pipeline.tasks.iter().filter(|task| pipeline.stages[task.stage].figure);
+    figures
+        .flat_map(|task| targets(&task.with))
+        .try_for_each(|(_, path)| check_target(&path, pipeline, plan))
+}
+
 /// Draws the figures again from what is in the store, computing nothing.
 pub fn redraw(args: &SpecArgs, json: bool) -> Result<Exit, Failure> {
     let (project, workspace, plan) = Project::planned(args)?;
-    let sink = progress::reader(&project.pipeline, json);
+    let sink = progress::reader(&project.pipeline, false, json);
     let drawn = write_all(&project.pipeline, &workspace, &plan, sink.as_ref())?;
-    let missing = project.pipeline.tasks.iter().filter(|task| project.pipeline.stages[task.stage].figure);
-    let missing: Vec<&str> =
-        missing.filter(|task| !drawn.contains(&task.name)).map(|task| task.name.as_str()).collect();
+    let missing = project
+        .pipeline
+        .tasks
+        .iter()
+        .filter(|task| project.pipeline.stages[task.stage].figure);
+    let missing: Vec<&str> = missing
+        .filter(|task| !drawn.contains(&task.name))
+        .map(|task| task.name.as_str())
+        .collect();
     if missing.is_empty() {
         return Ok(Exit::Done);
     }
-    Err(Error::task(format!("the results of {} are not in the store", missing.join(", ")))
-        .hint("`fracture figures` computes nothing; `fracture run` does")
-        .into())
+    Err(
+        Error::task(format!("the results of {} are not in the store", missing.join(", ")))
+            .hint("`fracture figures` computes nothing; `fracture run` does")
+            .into(),
+    )
 }

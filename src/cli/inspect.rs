@@ -25,14 +25,23 @@ pub fn graph(args: &GraphArgs) -> Result<Exit, Failure> {
         let edges = pipeline.graph.edge_references();
         Drawing {
             nodes: pipeline.tasks.iter().map(kind).collect(),
-            edges: edges.map(|edge| (edge.source().index(), edge.target().index(), String::new())).collect(),
+            edges: edges
+                .map(|edge| (edge.source().index(), edge.target().index(), String::new()))
+                .collect(),
         }
     } else {
         let edges = pipeline.stages.iter().enumerate().flat_map(|(index, stage)| {
-            stage.needs.iter().map(move |need| (need.stage, index, need.output.clone().unwrap_or_default()))
+            stage
+                .needs
+                .iter()
+                .map(move |need| (need.stage, index, need.output.clone().unwrap_or_default()))
         });
         Drawing {
-            nodes: pipeline.stages.iter().map(|stage| (stage.name.clone(), stage.declaration.name.to_owned())).collect(),
+            nodes: pipeline
+                .stages
+                .iter()
+                .map(|stage| (stage.name.clone(), stage.declaration.name.to_owned()))
+                .collect(),
             edges: edges.collect(),
         }
     };
@@ -52,7 +61,11 @@ impl Drawing {
             let _ = writeln!(text, "  n{index}[\"{label}\"]");
         }
         for (from, to, output) in &self.edges {
-            let label = if output.is_empty() { String::new() } else { format!("|{output}|") };
+            let label = if output.is_empty() {
+                String::new()
+            } else {
+                format!("|{output}|")
+            };
             let _ = writeln!(text, "  n{from} -->{label} n{to}");
         }
         text
@@ -72,14 +85,20 @@ impl Drawing {
     }
 
     fn json(&self) -> String {
-        let nodes: Vec<Value> =
-            self.nodes.iter().map(|(name, kind)| json!({ "name": name, "uses": kind })).collect();
+        let nodes: Vec<Value> = self
+            .nodes
+            .iter()
+            .map(|(name, kind)| json!({ "name": name, "uses": kind }))
+            .collect();
         let edges = self.edges.iter().map(|(from, to, output)| {
             let output = if output.is_empty() { Value::Null } else { json!(output) };
             json!({ "from": self.nodes[*from].0, "to": self.nodes[*to].0, "output": output })
         });
         let edges: Vec<Value> = edges.collect();
-        format!("{}\n", serde_json::to_string_pretty(&json!({ "nodes": nodes, "edges": edges })).unwrap_or_default())
+        format!(
+            "{}\n",
+            serde_json::to_string_pretty(&json!({ "nodes": nodes, "edges": edges })).unwrap_or_default()
+        )
     }
 }
 
@@ -101,7 +120,10 @@ pub fn config(args: &SpecArgs, as_json: bool) -> Result<Exit, Failure> {
 /// Prints the JSON Schema of pipelines.
 pub fn schema() -> Result<Exit, Failure> {
     let schema = fracture_language::json_schema(&catalogue());
-    print(&format!("{}\n", serde_json::to_string_pretty(&schema).unwrap_or_default()))?;
+    print(&format!(
+        "{}\n",
+        serde_json::to_string_pretty(&schema).unwrap_or_default()
+    ))?;
     Ok(Exit::Done)
 }
 
@@ -111,10 +133,17 @@ pub fn doctor(args: &DoctorArgs, as_json: bool) -> Result<Exit, Failure> {
     let good = checks.iter().all(|check| check["ok"].as_bool() == Some(true));
     let mut text = String::new();
     if as_json {
-        text = format!("{}\n", serde_json::to_string_pretty(&Value::Array(checks.to_vec())).unwrap_or_default());
+        text = format!(
+            "{}\n",
+            serde_json::to_string_pretty(&Value::Array(checks.to_vec())).unwrap_or_default()
+        );
     } else {
         for check in &checks {
-            let mark = if check["ok"].as_bool() == Some(true) { "ok  " } else { "FAIL" };
+            let mark = if check["ok"].as_bool() == Some(true) {
+                "ok  "
+            } else {
+                "FAIL"
+            };
             let word = |name: &str| check[name].as_str().unwrap_or_default().to_owned();
             let _ = writeln!(text, "{mark} {}: {}", word("check"), word("detail"));
             if !word("hint").is_empty() {
@@ -130,7 +159,11 @@ fn onnx_runtime(offline: bool) -> Value {
     match fracture_judge::stage::check_runtime(offline) {
         Ok(detail) => json!({ "check": "onnxruntime", "ok": true, "detail": detail, "hint": null }),
         Err(error) => {
-            let detail = std::iter::once(&error.message).chain(&error.causes).cloned().collect::<Vec<_>>().join("; ");
+            let detail = std::iter::once(&error.message)
+                .chain(&error.causes)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join("; ");
             json!({ "check": "onnxruntime", "ok": false, "detail": detail, "hint": error.hint })
         }
     }

@@ -29,11 +29,16 @@ pub fn plan(args: &PlanArgs, as_json: bool) -> Result<Exit, Failure> {
             }));
         } else if planned.state != State::Cached {
             text.push_str(&format!("{:8} {}\n", planned.state.name(), printable(&task.name)));
-            because.iter().for_each(|change| text.push_str(&format!("         {}\n", change_text(change))));
+            because
+                .iter()
+                .for_each(|change| text.push_str(&format!("         {}\n", change_text(change))));
         }
     }
     if as_json {
-        text = format!("{}\n", serde_json::to_string_pretty(&Value::Array(listed)).unwrap_or_default());
+        text = format!(
+            "{}\n",
+            serde_json::to_string_pretty(&Value::Array(listed)).unwrap_or_default()
+        );
     } else {
         let [cached, run, pending] = counts;
         text.push_str(&format!(
@@ -43,7 +48,11 @@ pub fn plan(args: &PlanArgs, as_json: bool) -> Result<Exit, Failure> {
     }
     print(&text)?;
     let anything = counts[State::Run as usize] + counts[State::Pending as usize] > 0;
-    Ok(if args.check && anything { Exit::Different } else { Exit::Done })
+    Ok(if args.check && anything {
+        Exit::Different
+    } else {
+        Exit::Done
+    })
 }
 
 /// Says what a task's key is made of, and what changed since the lock file.
@@ -58,7 +67,10 @@ pub fn why(args: &WhyArgs, as_json: bool) -> Result<Exit, Failure> {
         let task = &pipeline.tasks[id.0 as usize];
         let planned = &plan.tasks[id.0 as usize];
         let because = plan.because(task, pipeline, &workspace, &lock);
-        let record = planned.result.as_ref().map(|result| workspace.records.by_action(&result.action));
+        let record = planned
+            .result
+            .as_ref()
+            .map(|result| workspace.records.by_action(&result.action));
         let record = record.transpose().map_err(crate::engine::store_error)?.flatten();
         let parts = match (&record, &planned.action) {
             (Some(record), _) => crate::engine::plan::recorded_parts(&record.parts),
@@ -81,16 +93,26 @@ pub fn why(args: &WhyArgs, as_json: bool) -> Result<Exit, Failure> {
         text.push_str(&format!("  recipe {}\n", planned.recipe.short()));
         if planned.state != State::Cached {
             text.push_str("  because\n");
-            because.iter().for_each(|change| text.push_str(&format!("    {}\n", change_text(change))));
+            because
+                .iter()
+                .for_each(|change| text.push_str(&format!("    {}\n", change_text(change))));
         }
         text.push_str("  the key is made of\n");
         for part in &parts {
             let (name, value) = (&part.name, short(&part.value));
-            text.push_str(&format!("    {} {}: {}\n", part.role.name(), printable(name), printable(&value)));
+            text.push_str(&format!(
+                "    {} {}: {}\n",
+                part.role.name(),
+                printable(name),
+                printable(&value)
+            ));
         }
     }
     if as_json {
-        text = format!("{}\n", serde_json::to_string_pretty(&Value::Array(listed)).unwrap_or_default());
+        text = format!(
+            "{}\n",
+            serde_json::to_string_pretty(&Value::Array(listed)).unwrap_or_default()
+        );
     }
     print(&text)?;
     Ok(Exit::Done)
@@ -116,11 +138,18 @@ fn short(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => {
             let shown: Vec<String> = items.iter().take(6).map(short).collect();
-            let rest = if items.len() > 6 { format!(", … {} in all", items.len()) } else { String::new() };
+            let rest = if items.len() > 6 {
+                format!(", … {} in all", items.len())
+            } else {
+                String::new()
+            };
             format!("[{}{rest}]", shown.join(", "))
         }
         Value::Object(map) => {
-            let shown: Vec<String> = map.iter().map(|(name, value)| format!("{name}: {}", short(value))).collect();
+            let shown: Vec<String> = map
+                .iter()
+                .map(|(name, value)| format!("{name}: {}", short(value)))
+                .collect();
             format!("{{{}}}", shown.join(", "))
         }
         other => other.to_string(),

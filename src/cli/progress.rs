@@ -6,18 +6,21 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fracture_language::Pipeline;
+use fracture_stage::{Error, ErrorKind};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::failure::printable;
+use super::failure::{error_json, printable};
 use crate::engine::event::{Event, Sink, Summary};
 
 /// How often a plain line tells how far a stage is.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// The reader that suits stderr.
-pub fn reader(pipeline: &Pipeline, json_events: bool) -> Box<dyn Sink> {
+pub fn reader(pipeline: &Pipeline, json_events: bool, json: bool) -> Box<dyn Sink> {
     if json_events {
         Box::new(JsonLines)
+    } else if json {
+        Box::new(JsonErrors)
     } else if std::io::stderr().is_terminal() && std::env::var("TERM").is_ok_and(|term| term != "dumb") {
         Box::new(Bars::new(pipeline))
     } else {
@@ -32,6 +35,26 @@ impl Sink for JsonLines {
     fn event(&self, event: &Event) {
         if let Ok(line) = serde_json::to_string(event) {
             let _ = writeln!(std::io::stderr().lock(), "{line}");
+        }
+    }
+}
+
+/// Only what failed, as JSON errors, one a line: stderr of a program that asked for JSON.
+struct JsonErrors;
+
+impl Sink for JsonErrors {
+    fn event(&self, event: &Event) {
+        if let Event::Failed {
+            message, causes, hint, ..
+        } = event
+        {
+            let error = Error {
+                kind: ErrorKind::Task,
+                message: message.clone(),
+                causes: causes.clone(),
+                hint: hint.clone(),
+            };
+            let _ = writeln!(std::io::stderr().lock(), "{}", error_json(&error));
         }
     }
 }
@@ -83,7 +106,13 @@ impl StageState {
 
 fn stages(pipeline: &Pipeline) -> BTreeMap<String, StageState> {
     let stages = pipeline.stages.iter().map(|stage| {
-        (stage.name.clone(), StageState { tasks: stage.tasks.len() as u64, ..StageState::default() })
+        (
+            stage.name.clone(),
+            StageState {
+                tasks: stage.tasks.len() as u64,
+                ..StageState::default()
+            },
+        )
     });
     stages.collect()
 }
@@ -99,7 +128,11 @@ pub fn summary_text(summary: &Summary) -> String {
         }
     }
     let mut row_words = Vec::new();
-    for (count, word) in [(rows.generated, "generated"), (rows.judged, "judged"), (rows.reused, "reused")] {
+    for (count, word) in [
+        (rows.generated, "generated"),
+        (rows.judged, "judged"),
+        (rows.reused, "reused"),
+    ] {
         if count > 0 {
             row_words.push(format!("{count} {word}"));
         }
@@ -114,7 +147,13 @@ pub fn summary_text(summary: &Summary) -> String {
 /// What is said in any case, bars or not.
 fn said(event: &Event) -> Option<String> {
     match event {
-        Event::Failed { task, message, causes, hint, .. } => {
+        Event::Failed {
+            task,
+            message,
+            causes,
+            hint,
+            ..
+        } => {
             let _ = task;
             let mut text = format!("failed: {}", printable(message));
             for cause in causes.iter().filter(|cause| !cause.is_empty()) {
@@ -125,11 +164,16 @@ fn said(event: &Event) -> Option<String> {
             }
             Some(text)
         }
-        Event::Note { task: Some(task), message } => Some(format!("{}: {}", printable(task), printable(message))),
+        Event::Note {
+            task: Some(task),
+            message,
+        } => Some(format!("{}: {}", printable(task), printable(message))),
         Event::Note { task: None, message } => Some(printable(message)),
-        Event::Figure { path, changed } => {
-            Some(format!("figure {}{}", printable(path), if *changed { "" } else { " (unchanged)" }))
-        }
+        Event::Figure { path, changed } => Some(format!(
+            "figure {}{}",
+            printable(path),
+            if *changed { "" } else { " (unchanged)" }
+        )),
         _ => None,
     }
 }
@@ -141,7 +185,9 @@ struct Lines {
 
 impl Lines {
     fn new(pipeline: &Pipeline) -> Self {
-        Self { stages: Mutex::new(stages(pipeline)) }
+        Self {
+            stages: Mutex::new(stages(pipeline)),
+        }
     }
 }
 
@@ -151,10 +197,24 @@ impl Sink for Lines {
         let mut state = |stage: &str| stages.entry(stage.to_owned()).or_default().clone();
         let line = match event {
             Event::Planned { total, cached } => Some(format!("{total} tasks, {cached} cached")),
-            Event::Finished { task, rows, seconds, .. } => {
-                Some(format!("{}: {rows} rows in {seconds:.1} s", printable(task)))
+            Event::Finished {
+                task, rows, seconds, ..
+            } => {
+                // A figure has no rows.
+                let rows = if *rows > 0 {
+                    format!("{rows} rows")
+                } else {
+                    "done".to_owned()
+                };
+                Some(format!("{}: {rows} in {seconds:.1} s", printable(task)))
             }
-            Event::Rows { stage, rows, reused, unit, .. } => {
+            Event::Rows {
+                stage,
+                rows,
+                reused,
+                unit,
+                ..
+            } => {
                 if let Some(state) = stages.get_mut(stage) {
                     state.rows_arrive(*rows, *reused, unit);
                 }
@@ -189,7 +249,13 @@ struct Bars {
 impl Bars {
     fn new(pipeline: &Pipeline) -> Self {
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        let width = pipeline.stages.iter().map(|stage| stage.name.chars().count()).max().unwrap_or(0).min(24);
+        let width = pipeline
+            .stages
+            .iter()
+            .map(|stage| stage.name.chars().count())
+            .max()
+            .unwrap_or(0)
+            .min(24);
         let template = format!("{{prefix:{width}}} {{bar:24}} {{msg}}");
         let style = ProgressStyle::with_template(&template)
             .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -197,15 +263,22 @@ impl Bars {
         let bar = |(name, state): (String, StageState)| {
             // Hidden until its stage starts: a stage whose results are there needs no bar.
             let hidden = ProgressDrawTarget::hidden();
-            let bar = ProgressBar::with_draw_target(Some(state.tasks.max(1)), hidden).with_style(style.clone()).with_prefix(printable(&name));
+            let bar = ProgressBar::with_draw_target(Some(state.tasks.max(1)), hidden)
+                .with_style(style.clone())
+                .with_prefix(printable(&name));
             (name, (state, bar))
         };
-        Self { stages: Mutex::new(stages(pipeline).into_iter().map(bar).collect()), bars }
+        Self {
+            stages: Mutex::new(stages(pipeline).into_iter().map(bar).collect()),
+            bars,
+        }
     }
 
     fn show(&self, stage: &str, change: impl FnOnce(&mut StageState)) {
         let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((state, bar)) = stages.get_mut(stage) else { return };
+        let Some((state, bar)) = stages.get_mut(stage) else {
+            return;
+        };
         if bar.is_hidden() {
             *bar = self.bars.add(bar.clone());
         }
@@ -222,9 +295,7 @@ impl Bars {
         if state.rows > 0 {
             message.push_str(&format!(", {}", state.rows_text()));
         }
-        if rows_left
-            && let Some(left) = time_left(state)
-        {
+        if rows_left && let Some(left) = time_left(state) {
             message.push_str(&format!(", {left} left"));
         }
         bar.set_message(message);
@@ -241,13 +312,23 @@ fn time_left(state: &StageState) -> Option<String> {
         return None;
     }
     let left = (state.rows - state.rows_done) as f64 * seconds / computed as f64;
-    Some(if left < 90.0 { format!("{left:.0} s") } else { format!("{:.0} min", left / 60.0) })
+    Some(if left < 90.0 {
+        format!("{left:.0} s")
+    } else {
+        format!("{:.0} min", left / 60.0)
+    })
 }
 
 impl Sink for Bars {
     fn event(&self, event: &Event) {
         match event {
-            Event::Rows { stage, rows, reused, unit, .. } => {
+            Event::Rows {
+                stage,
+                rows,
+                reused,
+                unit,
+                ..
+            } => {
                 self.show(stage, |state| state.rows_arrive(*rows, *reused, unit));
             }
             Event::Progress { stage, rows, units } => self.show(stage, |state| state.progress(*rows, *units)),

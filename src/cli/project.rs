@@ -50,10 +50,21 @@ impl Project {
         };
         let pipeline = compile(path, &text, &catalogue(), &Disk::new(&root), &root, &options)?;
         for warning in &pipeline.warnings {
-            anstream::eprintln!("{}", warning.render(color()).trim_end());
+            if super::JSON.load(std::sync::atomic::Ordering::Relaxed) {
+                let told = warning.to_json();
+                eprintln!(
+                    "{}",
+                    serde_json::json!({ "warning": told.get("error").unwrap_or(&told) })
+                );
+            } else {
+                anstream::eprintln!("{}", warning.render(color()).trim_end());
+            }
         }
         let store = args.store.clone().unwrap_or_else(|| root.join(".fracture"));
-        Ok(Self { pipeline: Arc::new(pipeline), store })
+        Ok(Self {
+            pipeline: Arc::new(pipeline),
+            store,
+        })
     }
 
     /// Opens the store.

@@ -14,8 +14,11 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
     let (project, workspace, plan) = Project::planned(&args.spec)?;
     let pipeline = &project.pipeline;
     let chosen = project.select(&args.only)?;
-    let mut tasks: Vec<_> =
-        pipeline.tasks.iter().filter(|task| chosen.is_empty() || chosen.contains(&task.id)).collect();
+    let mut tasks: Vec<_> = pipeline
+        .tasks
+        .iter()
+        .filter(|task| chosen.is_empty() || chosen.contains(&task.id))
+        .collect();
     if let Some(count) = args.sample {
         shuffle(&mut tasks);
         tasks.truncate(count);
@@ -23,7 +26,10 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
     }
     let kinds = catalogue();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let options = AloneOptions { threads, offline: args.offline };
+    let options = AloneOptions {
+        threads,
+        offline: args.offline,
+    };
     let mut listed = Vec::new();
     let mut worst = Agreement::Bits;
     let mut missing = 0;
@@ -44,18 +50,27 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
         let (agreement, what) = compare(&record, &product, &workspace)?;
         worst = worst.max(agreement);
         if !as_json {
-            let what = what.as_ref().map_or_else(String::new, |what| format!(" ({})", printable(what)));
+            let what = what
+                .as_ref()
+                .map_or_else(String::new, |what| format!(" ({})", printable(what)));
             print(&format!("{:9} {}{what}\n", agreement.name(), printable(&task.name)))?;
         }
         listed.push(json!({ "task": task.name, "agreement": agreement.name(), "what": what }));
     }
     if as_json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&Value::Array(listed)).unwrap_or_default()))?;
+        print(&format!(
+            "{}\n",
+            serde_json::to_string_pretty(&Value::Array(listed)).unwrap_or_default()
+        ))?;
     }
     if missing > 0 {
         eprintln!("{missing} tasks have no result to verify; `fracture run` computes them");
     }
-    Ok(if worst == Agreement::Different { Exit::Different } else { Exit::Done })
+    Ok(if worst == Agreement::Different {
+        Exit::Different
+    } else {
+        Exit::Done
+    })
 }
 
 /// A random order: which tasks are looked at is no result, so chance may decide.

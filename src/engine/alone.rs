@@ -8,7 +8,9 @@ use std::sync::atomic::AtomicBool;
 use fracture_cache::digest::{Lineage, Row};
 use fracture_cache::{Artifact, ColumnType, Digest, Record, Table, column_digest, column_type};
 use fracture_stage::stage::{RowState, RowWise};
-use fracture_stage::{Declaration, Error, Inputs, Open, Outcome, Output, Product, Request, RowError, Shape, Ticket, Work};
+use fracture_stage::{
+    Declaration, Error, Inputs, Open, Outcome, Output, Product, Request, RowError, Shape, Ticket, Work,
+};
 
 use super::publish::{input_rows, with_parent};
 use super::views::OutputSpec;
@@ -36,7 +38,13 @@ pub fn execute(
 ) -> Result<Product, Error> {
     let (declaration, stage) = manifest.build(catalogue)?;
     let open_spec = |specs: &Vec<OutputSpec>| specs.iter().map(|spec| spec.open(&workspace.store)).collect();
-    let inputs = Inputs { ports: manifest.inputs.iter().map(|(port, specs)| (port.clone(), open_spec(specs))).collect() };
+    let inputs = Inputs {
+        ports: manifest
+            .inputs
+            .iter()
+            .map(|(port, specs)| (port.clone(), open_spec(specs)))
+            .collect(),
+    };
     // Stages look at their files when they are planned; a task that is built anew has to look again.
     let files = workspace.files(stage.as_ref())?;
     let cancelled = AtomicBool::new(false);
@@ -66,7 +74,11 @@ pub fn execute(
 
 fn run_rows(rows: &dyn RowWise, inputs: &Inputs, lineage: &Digest<Lineage>, open: &Open<'_>) -> Result<Product, Error> {
     let plan = rows.plan(inputs, open)?;
-    let keys: Vec<Digest<Row>> = plan.requests.iter().map(|request| keys::row(lineage, &request.key)).collect();
+    let keys: Vec<Digest<Row>> = plan
+        .requests
+        .iter()
+        .map(|request| keys::row(lineage, &request.key))
+        .collect();
     let mut distinct: Vec<(Digest<Row>, &Request)> = Vec::new();
     let mut tickets: HashMap<Digest<Row>, usize> = HashMap::new();
     for (key, request) in keys.iter().zip(&plan.requests) {
@@ -92,7 +104,9 @@ fn run_rows(rows: &dyn RowWise, inputs: &Inputs, lineage: &Digest<Lineage>, open
             })?;
         }
     }
-    let lost = RowError { message: "the executor lost the row".to_owned() };
+    let lost = RowError {
+        message: "the executor lost the row".to_owned(),
+    };
     let state = |request: &Option<u32>| match request.map(|request| outcomes.get(&keys[request as usize])) {
         None => RowState::Absent,
         Some(Some(Outcome::Raw(raw))) => RowState::Raw(raw),
@@ -132,7 +146,11 @@ const TOLERANCE: f64 = 1e-5;
 ///
 /// # Errors
 /// When the recorded tables can not be read.
-pub fn compare(record: &Record, product: &Product, workspace: &Workspace) -> Result<(Agreement, Option<String>), Error> {
+pub fn compare(
+    record: &Record,
+    product: &Product,
+    workspace: &Workspace,
+) -> Result<(Agreement, Option<String>), Error> {
     let mut worst = (Agreement::Bits, None);
     let mut note = |agreement: Agreement, what: String| {
         if agreement > worst.0 {
@@ -146,7 +164,12 @@ pub fn compare(record: &Record, product: &Product, workspace: &Workspace) -> Res
         };
         match (&output.artifact, now) {
             (Artifact::Table(table), Output::Table { batch, .. }) => {
-                let columns: Vec<_> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
+                let columns: Vec<_> = batch
+                    .schema()
+                    .fields()
+                    .iter()
+                    .map(|field| field.name().clone())
+                    .collect();
                 for column in &table.columns {
                     let Some(index) = columns.iter().position(|name| *name == column.name) else {
                         note(Agreement::Different, format!("column `{}` is gone", column.name));
@@ -156,7 +179,10 @@ pub fn compare(record: &Record, product: &Product, workspace: &Workspace) -> Res
                     let kind = column_type(array.data_type()).unwrap_or(column.kind);
                     let digest = column_digest(kind, &[Arc::clone(array)]).map_err(store_error)?;
                     if digest != column.content {
-                        note(near(table, &column.name, kind, array, workspace)?, format!("column `{}`", column.name));
+                        note(
+                            near(table, &column.name, kind, array, workspace)?,
+                            format!("column `{}`", column.name),
+                        );
                     }
                 }
                 if table.rows != batch.num_rows() as u64 || table.columns.len() != columns.len() {
@@ -188,7 +214,9 @@ fn near(
     }
     let was = workspace.store.read_column(table, name).map_err(store_error)?;
     let cast = |array: &arrow::array::ArrayRef| arrow::compute::cast(array, &DataType::Float64).ok();
-    let (Some(was), Some(now)) = (cast(&was), cast(now)) else { return Ok(Agreement::Different) };
+    let (Some(was), Some(now)) = (cast(&was), cast(now)) else {
+        return Ok(Agreement::Different);
+    };
     let (was, now) = (was.as_primitive::<Float64Type>(), now.as_primitive::<Float64Type>());
     let close = was.len() == now.len()
         && was.iter().zip(now.iter()).all(|pair| match pair {
@@ -196,5 +224,9 @@ fn near(
             (None, None) => true,
             _ => false,
         });
-    Ok(if close { Agreement::Tolerance } else { Agreement::Different })
+    Ok(if close {
+        Agreement::Tolerance
+    } else {
+        Agreement::Different
+    })
 }

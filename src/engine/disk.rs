@@ -46,13 +46,17 @@ impl Files for Disk {
     }
 
     fn size(&self, path: &Path) -> Option<u64> {
-        fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len())
+        fs::metadata(path)
+            .ok()
+            .filter(fs::Metadata::is_file)
+            .map(|metadata| metadata.len())
     }
 
     fn list(&self, path: &Path) -> Option<Vec<String>> {
         let entries = fs::read_dir(path).ok()?;
-        let mut names: Vec<String> =
-            entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
         names.sort();
         Some(names)
     }

@@ -1,10 +1,10 @@
 //! What happens during a run, as one stream of events. Progress bars, plain lines, `--events json`, the run's log and the
 //! trace are its readers; nothing else tells the user anything.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The counts of a finished run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Tasks by what became of them.
     pub tasks: TaskCounts,
@@ -15,7 +15,7 @@ pub struct Summary {
 }
 
 /// Tasks by what became of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskCounts {
     /// All of them.
     pub total: u64,
@@ -30,7 +30,7 @@ pub struct TaskCounts {
 }
 
 /// Raw rows by where they came from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowCounts {
     /// Rows that a language model generated.
     pub generated: u64,
@@ -151,4 +151,13 @@ pub struct Silent;
 
 impl Sink for Silent {
     fn event(&self, _: &Event) {}
+}
+
+/// Several readers of one stream, in their order.
+pub struct Readers<'a>(pub Vec<&'a dyn Sink>);
+
+impl Sink for Readers<'_> {
+    fn event(&self, event: &Event) {
+        self.0.iter().for_each(|reader| reader.event(event));
+    }
 }

@@ -17,7 +17,11 @@ use super::workspace::Workspace;
 ///
 /// # Errors
 /// When an output is no table, a wanted column is in none, or the store can not deliver.
-pub fn join(outputs: &[Arc<OutputSpec>], columns: Option<&[String]>, workspace: &Workspace) -> Result<RecordBatch, Error> {
+pub fn join(
+    outputs: &[Arc<OutputSpec>],
+    columns: Option<&[String]>,
+    workspace: &Workspace,
+) -> Result<RecordBatch, Error> {
     let mut views: Vec<View> = Vec::with_capacity(outputs.len());
     for output in outputs {
         match output.open(&workspace.store) {

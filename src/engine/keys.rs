@@ -36,12 +36,7 @@ pub struct RecipeInput<'a> {
 }
 
 /// Whatever walks over a description.
-fn walk<T: Manifest>(
-    mut manifest: T,
-    stage: &dyn Stage,
-    files: &[FileKey],
-    inputs: impl FnOnce(&mut T, &[Port]),
-) -> T {
+fn walk<T: Manifest>(mut manifest: T, stage: &dyn Stage, files: &[FileKey], inputs: impl FnOnce(&mut T, &[Port])) -> T {
     let kind = stage.kind();
     manifest.part(Role::Kind, kind.name, &json!(kind.version));
     stage.describe(&mut manifest);
@@ -56,10 +51,18 @@ fn walk<T: Manifest>(
 }
 
 /// The recipe key: known before anything runs. Inputs count by their recipes.
-pub fn recipe(task: &Task, files: &[FileKey], inputs: &[(&str, Vec<RecipeInput<'_>>)]) -> (Digest<Recipe>, Vec<PartText>) {
+pub fn recipe(
+    task: &Task,
+    files: &[FileKey],
+    inputs: &[(&str, Vec<RecipeInput<'_>>)],
+) -> (Digest<Recipe>, Vec<PartText>) {
     let stage = task.implementation.as_ref();
-    let hash = walk(KeyHasher::new("recipe"), stage, files, |manifest, ports| recipe_inputs(manifest, ports, inputs));
-    let parts = walk(Parts::default(), stage, files, |manifest, ports| recipe_inputs(manifest, ports, inputs));
+    let hash = walk(KeyHasher::new("recipe"), stage, files, |manifest, ports| {
+        recipe_inputs(manifest, ports, inputs)
+    });
+    let parts = walk(Parts::default(), stage, files, |manifest, ports| {
+        recipe_inputs(manifest, ports, inputs)
+    });
     (hash.finish(), parts.0)
 }
 
@@ -67,9 +70,13 @@ fn recipe_inputs(manifest: &mut dyn Manifest, ports: &[Port], inputs: &[(&str, V
     for (name, sources) in inputs {
         let port = ports.iter().find(|port| port.name == *name);
         let described = sources.iter().map(|source| {
-            let used = source.constants.iter().filter(|constant| reads(port, &constant.name, constant.key));
-            let constants: Map<String, Value> =
-                used.map(|constant| (constant.name.clone(), constant.value.clone())).collect();
+            let used = source
+                .constants
+                .iter()
+                .filter(|constant| reads(port, &constant.name, constant.key));
+            let constants: Map<String, Value> = used
+                .map(|constant| (constant.name.clone(), constant.value.clone()))
+                .collect();
             json!({ "recipe": source.recipe.hex(), "output": source.output.unwrap_or("main"), "constants": constants })
         });
         input_parts(manifest, name, described.collect());
@@ -78,8 +85,12 @@ fn recipe_inputs(manifest: &mut dyn Manifest, ports: &[Port], inputs: &[(&str, V
 
 /// The action key: what makes a result the same result. Inputs count by the columns that are read.
 pub fn action(stage: &dyn Stage, files: &[FileKey], inputs: &Inputs) -> (Digest<Action>, Vec<PartText>) {
-    let hash = walk(KeyHasher::new("action"), stage, files, |manifest, ports| action_inputs(manifest, ports, inputs));
-    let parts = walk(Parts::default(), stage, files, |manifest, ports| action_inputs(manifest, ports, inputs));
+    let hash = walk(KeyHasher::new("action"), stage, files, |manifest, ports| {
+        action_inputs(manifest, ports, inputs)
+    });
+    let parts = walk(Parts::default(), stage, files, |manifest, ports| {
+        action_inputs(manifest, ports, inputs)
+    });
     (hash.finish(), parts.0)
 }
 
@@ -105,21 +116,25 @@ fn describe_view(port: Option<&Port>, view: &View) -> Value {
             (None, None) => None,
         };
     }
-    let keys: Vec<&String> = if port.is_some_and(|port| port.keys) { view.keys().iter().collect() } else { Vec::new() };
+    let keys: Vec<&String> = if port.is_some_and(|port| port.keys) {
+        view.keys().iter().collect()
+    } else {
+        Vec::new()
+    };
     json!({ "rows": view.rows(), "columns": columns, "constants": constants, "keys": keys })
 }
 
 /// The columns of a view that a port reads, sorted by name.
 pub fn read_columns<'a>(port: Option<&Port>, view: &'a View) -> BTreeSet<&'a str> {
     let keys: BTreeSet<&str> = view.keys().iter().map(String::as_str).collect();
-    view.names().filter(|name| reads(port, name, keys.contains(name))).collect()
+    view.names()
+        .filter(|name| reads(port, name, keys.contains(name)))
+        .collect()
 }
 
 fn reads(port: Option<&Port>, column: &str, key: bool) -> bool {
     // A port that the stage does not describe is read whole: never a key that knows too little.
-    port.is_none_or(|port| {
-        port.all || (port.keys && key) || port.needs.iter().any(|need| need.column == column)
-    })
+    port.is_none_or(|port| port.all || (port.keys && key) || port.needs.iter().any(|need| need.column == column))
 }
 
 /// The order in which inputs arrive is in no key: they are sorted by what they are.
@@ -136,7 +151,9 @@ pub fn lineage(stage: &dyn Stage, rows: &dyn RowWise, files: &[FileKey]) -> Dige
     hasher.part(Role::Kind, stage.kind().name, &json!(rows.row_version()));
     rows.lineage(&mut hasher);
     for file in files.iter().filter(|file| rows.lineage_file(&file.role)) {
-        let content = file.content.map_or_else(|| "absent".to_owned(), |(digest, _)| digest.hex());
+        let content = file
+            .content
+            .map_or_else(|| "absent".to_owned(), |(digest, _)| digest.hex());
         hasher.digest(Role::File, &file.role, &content);
     }
     hasher.finish()
@@ -144,7 +161,10 @@ pub fn lineage(stage: &dyn Stage, rows: &dyn RowWise, files: &[FileKey]) -> Dige
 
 /// The key of one raw row.
 pub fn row(lineage: &Digest<Lineage>, request: &[u8]) -> Digest<Row> {
-    fracture_cache::Framed::new("row").digest(lineage).bytes(request).finish()
+    fracture_cache::Framed::new("row")
+        .digest(lineage)
+        .bytes(request)
+        .finish()
 }
 
 /// A difference between two descriptions.
@@ -163,7 +183,9 @@ pub fn changes(was: &[PartText], now: &[PartText]) -> Vec<Change> {
     let mut changes = Vec::new();
     let plain = |parts: &[PartText]| -> BTreeMap<(Role, String), Value> {
         let parts = parts.iter().filter(|part| part.role != Role::Input);
-        parts.map(|part| ((part.role, part.name.clone()), part.value.clone())).collect()
+        parts
+            .map(|part| ((part.role, part.name.clone()), part.value.clone()))
+            .collect()
     };
     let (before, after) = (plain(was), plain(now));
     let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
@@ -171,7 +193,11 @@ pub fn changes(was: &[PartText], now: &[PartText]) -> Vec<Change> {
         let (was, now) = (before.get(name), after.get(name));
         if was != now {
             let part = format!("{} {}", name.0.name(), name.1);
-            changes.push(Change { part, was: was.cloned(), now: now.cloned() });
+            changes.push(Change {
+                part,
+                was: was.cloned(),
+                now: now.cloned(),
+            });
         }
     }
     changes.extend(input_changes(was, now));
@@ -182,15 +208,22 @@ pub fn changes(was: &[PartText], now: &[PartText]) -> Vec<Change> {
 fn input_changes(was: &[PartText], now: &[PartText]) -> Vec<Change> {
     let (before, after) = (input_facts(was), input_facts(now));
     let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
-    let told = names.into_iter().filter(|name| before.get(*name) != after.get(*name)).map(|name| {
-        let list = |facts: Option<&Vec<String>>| {
-            facts.map(|facts| match facts.as_slice() {
-                [one] => Value::String(one.clone()),
-                several => json!(several),
-            })
-        };
-        Change { part: name.clone(), was: list(before.get(name)), now: list(after.get(name)) }
-    });
+    let told = names
+        .into_iter()
+        .filter(|name| before.get(*name) != after.get(*name))
+        .map(|name| {
+            let list = |facts: Option<&Vec<String>>| {
+                facts.map(|facts| match facts.as_slice() {
+                    [one] => Value::String(one.clone()),
+                    several => json!(several),
+                })
+            };
+            Change {
+                part: name.clone(),
+                was: list(before.get(name)),
+                now: list(after.get(name)),
+            }
+        });
     told.collect()
 }
 

@@ -50,7 +50,8 @@ pub struct Lock {
     pub files: Vec<FileLine>,
 }
 
-const HEADER: &str = "# fracture lock 1: written by `fracture run`, to be committed. Sorted lines; a union merge is sound.";
+const HEADER: &str =
+    "# fracture lock 1: written by `fracture run`, to be committed. Sorted lines; a union merge is sound.";
 
 impl Lock {
     /// Where the lock file of a pipeline lies: `NAME[.PROFILE].lock` beside it, by the name of its file.
@@ -71,9 +72,12 @@ impl Lock {
     pub fn read(path: &Path) -> Result<Self, Error> {
         match fs::read_to_string(path) {
             Ok(text) => Self::parse(&text).map_err(|(line, problem)| {
-                Error::input(format!("line {line} of the lock file `{}` can not be read", path.display()))
-                    .cause(problem)
-                    .hint("delete the line, or delete the file: the next run writes it anew")
+                Error::input(format!(
+                    "line {line} of the lock file `{}` can not be read",
+                    path.display()
+                ))
+                .cause(problem)
+                .hint("delete the line, or delete the file: the next run writes it anew")
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(Error::input(format!("can not read the lock file `{}`", path.display())).cause(error)),
@@ -87,7 +91,11 @@ impl Lock {
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
         let mut lock = Self::default();
         for (index, line) in text.lines().enumerate() {
-            if line.is_empty() || line.starts_with('#') {
+            // Keeping the lines of both sides is sound, so the markers that a merge left between them are passed over.
+            let marker = ["<<<<<<<", "|||||||", "=======", ">>>>>>>"]
+                .iter()
+                .any(|marker| line.starts_with(marker));
+            if line.is_empty() || line.starts_with('#') || marker {
                 continue;
             }
             lock.line(line).map_err(|problem| (index + 1, problem))?;
@@ -132,12 +140,24 @@ impl Lock {
         files.sort_unstable();
         files.dedup();
         for file in &files {
-            let FileLine { source, role, commit, size, blake3 } = file;
+            let FileLine {
+                source,
+                role,
+                commit,
+                size,
+                blake3,
+            } = file;
             // Writing to a String can not fail.
             let _ = writeln!(text, "file\t{source}\t{role}\t{commit}\t{size}\t{blake3}");
         }
         for (name, lines) in &self.tasks {
-            for TaskLine { recipe, key, output, rows } in lines {
+            for TaskLine {
+                recipe,
+                key,
+                output,
+                rows,
+            } in lines
+            {
                 let _ = writeln!(text, "task\t{name}\t{recipe}\t{key}\t{output}\t{rows}");
             }
         }
@@ -154,16 +174,22 @@ impl Lock {
             return Ok(());
         }
         replace(path, text.as_bytes()).map_err(|error| {
-            Error::new(ErrorKind::Store, format!("can not write the lock file `{}`", path.display()))
-                .cause(error)
-                .hint("the results are in the store; free some space or make the folder writable, then run again")
+            Error::new(
+                ErrorKind::Store,
+                format!("can not write the lock file `{}`", path.display()),
+            )
+            .cause(error)
+            .hint("the results are in the store; free some space or make the folder writable, then run again")
         })
     }
 
     /// The line of a task with that recipe, else any line of the task.
     pub fn task(&self, name: &str, recipe: &Digest<Recipe>) -> Option<&TaskLine> {
         let lines = self.tasks.get(name)?;
-        lines.iter().find(|line| line.recipe == *recipe).or_else(|| lines.last())
+        lines
+            .iter()
+            .find(|line| line.recipe == *recipe)
+            .or_else(|| lines.last())
     }
 }
 
@@ -172,7 +198,10 @@ impl Lock {
 /// # Errors
 /// As the file system says.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let mut file = tempfile::Builder::new().prefix(".fracture-").tempfile_in(folder)?;
     file.write_all(bytes)?;
@@ -187,7 +216,8 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn digest<T: ?Sized>(text: &str) -> Result<Digest<T>, String> {
-    text.parse().map_err(|error: fracture_cache::digest::NotADigest| error.to_string())
+    text.parse()
+        .map_err(|error: fracture_cache::digest::NotADigest| error.to_string())
 }
 
 fn number(text: &str) -> Result<u64, String> {
@@ -213,8 +243,14 @@ mod tests {
             size: 7,
             blake3: Digest::of(b"x"),
         };
-        let tasks = [("b[x=1]".to_owned(), vec![line(1)]), ("a".to_owned(), vec![line(5), line(9)])];
-        Lock { tasks: tasks.into(), files: vec![file] }
+        let tasks = [
+            ("b[x=1]".to_owned(), vec![line(1)]),
+            ("a".to_owned(), vec![line(5), line(9)]),
+        ];
+        Lock {
+            tasks: tasks.into(),
+            files: vec![file],
+        }
     }
 
     #[test]
@@ -226,7 +262,8 @@ mod tests {
     fn a_union_merge_is_sound() {
         // Git's union merge keeps the lines of both sides, in any order, some of them twice.
         let text = sample().text();
-        let mut lines: Vec<&str> = text.lines().chain(text.lines()).collect();
+        let markers = ["<<<<<<< HEAD", "=======", ">>>>>>> other"];
+        let mut lines: Vec<&str> = text.lines().chain(markers).chain(text.lines()).collect();
         lines.reverse();
         let merged = Lock::parse(&lines.join("\n")).unwrap();
         assert_eq!(merged, sample());
@@ -236,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_foreign_line_is_named() {
-        let (line, problem) = Lock::parse("# x\n<<<<<<< HEAD\n").unwrap_err();
+        let (line, problem) = Lock::parse("# x\nsome text\n").unwrap_err();
         assert_eq!(line, 2);
         assert!(problem.contains("neither"));
     }

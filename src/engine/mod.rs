@@ -3,14 +3,17 @@
 pub mod alone;
 pub mod disk;
 pub mod event;
+pub mod history;
 pub mod join;
 pub mod keys;
 pub mod lock;
 pub mod plan;
+pub mod projects;
 pub mod publish;
 pub mod run;
 pub mod session;
 pub mod task;
+pub mod trace;
 pub mod views;
 pub mod workspace;
 

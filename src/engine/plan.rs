@@ -54,7 +54,10 @@ impl TaskResult {
     /// An output by name; `None` is the main one.
     pub fn output(&self, name: Option<&str>) -> Option<&Arc<OutputSpec>> {
         let name = name.unwrap_or("main");
-        self.outputs.iter().find(|(other, _)| other == name).map(|(_, output)| output)
+        self.outputs
+            .iter()
+            .find(|(other, _)| other == name)
+            .map(|(_, output)| output)
     }
 }
 
@@ -90,9 +93,13 @@ impl Plan {
     /// # Errors
     /// When a file that a task depends on is missing or unreadable, or the store can not be read.
     pub fn new(pipeline: &Pipeline, workspace: &Workspace) -> Result<Self, Error> {
-        let mut plan = Self { tasks: Vec::with_capacity(pipeline.tasks.len()) };
+        let mut plan = Self {
+            tasks: Vec::with_capacity(pipeline.tasks.len()),
+        };
         for task in &pipeline.tasks {
-            let planned = plan.task(task, pipeline, workspace).map_err(|error| in_task(error, task))?;
+            let planned = plan
+                .task(task, pipeline, workspace)
+                .map_err(|error| in_task(error, task))?;
             plan.tasks.push(planned);
         }
         Ok(plan)
@@ -104,13 +111,24 @@ impl Plan {
             let described = connection.sources.iter().map(|source| RecipeInput {
                 recipe: self.tasks[source.task.0 as usize].recipe,
                 output: source.output.as_deref(),
-                constants: pipeline.tasks[source.task.0 as usize].constants.iter().chain(&source.constants).collect(),
+                constants: pipeline.tasks[source.task.0 as usize]
+                    .constants
+                    .iter()
+                    .chain(&source.constants)
+                    .collect(),
             });
             (connection.port.as_str(), described.collect())
         });
         let (recipe, recipe_parts) = keys::recipe(task, &files, &sources.collect::<Vec<_>>());
-        let mut planned =
-            PlannedTask { task: task.id, recipe, recipe_parts, files, state: State::Pending, result: None, action: None };
+        let mut planned = PlannedTask {
+            task: task.id,
+            recipe,
+            recipe_parts,
+            files,
+            state: State::Pending,
+            result: None,
+            action: None,
+        };
         if let Some(action) = workspace.records.by_recipe(&recipe) {
             planned.result = self.stored(task, action, workspace)?.map(Arc::new);
         }
@@ -131,12 +149,16 @@ impl Plan {
 
     /// The inputs of a task, `None` while one is not there.
     pub fn inputs(&self, task: &Task) -> Option<Vec<(String, Vec<OutputSpec>)>> {
-        inputs_from(task, |id| self.tasks.get(id.0 as usize).and_then(|planned| planned.result.clone()))
+        inputs_from(task, |id| {
+            self.tasks.get(id.0 as usize).and_then(|planned| planned.result.clone())
+        })
     }
 
     /// The recorded result of an action, `None` when there is none that is whole.
     fn stored(&self, task: &Task, action: Digest<Action>, workspace: &Workspace) -> Result<Option<TaskResult>, Error> {
-        stored(task, action, workspace, |id| self.tasks.get(id.0 as usize).and_then(|planned| planned.result.clone()))
+        stored(task, action, workspace, |id| {
+            self.tasks.get(id.0 as usize).and_then(|planned| planned.result.clone())
+        })
     }
 
     /// Why a task would run: what differs from its line in the lock file.
@@ -150,8 +172,14 @@ impl Plan {
         let mut because: Vec<Change> = waiting
             .map(|source| {
                 let before = &pipeline.tasks[source.task.0 as usize];
-                let now = Some(Value::String(self.tasks[source.task.0 as usize].state.name().to_owned()));
-                Change { part: format!("input {}", before.name), was: None, now }
+                let now = Some(Value::String(
+                    self.tasks[source.task.0 as usize].state.name().to_owned(),
+                ));
+                Change {
+                    part: format!("input {}", before.name),
+                    was: None,
+                    now,
+                }
             })
             .collect();
         let before = lock.task(&task.name, &planned.recipe);
@@ -161,18 +189,33 @@ impl Plan {
             (Some(record), None) => {
                 // The inputs are not there, so only the task's own parts can be compared.
                 let own = |parts: Vec<PartText>| -> Vec<PartText> {
-                    parts.into_iter().filter(|part| part.role != fracture_stage::Role::Input).collect()
+                    parts
+                        .into_iter()
+                        .filter(|part| part.role != fracture_stage::Role::Input)
+                        .collect()
                 };
                 let (was, now) = (own(recorded_parts(&record.parts)), own(planned.recipe_parts.clone()));
                 because.extend(keys::changes(&was, &now));
             }
             (None, _) if before.is_some() => {
-                because.push(Change { part: "record".to_owned(), was: None, now: Some(json!("not in the store")) });
+                because.push(Change {
+                    part: "record".to_owned(),
+                    was: None,
+                    now: Some(json!("not in the store")),
+                });
             }
-            (None, _) => because.push(Change { part: "result".to_owned(), was: None, now: Some(json!("never computed")) }),
+            (None, _) => because.push(Change {
+                part: "result".to_owned(),
+                was: None,
+                now: Some(json!("never computed")),
+            }),
         }
         if because.is_empty() {
-            because.push(Change { part: "result".to_owned(), was: None, now: Some(json!("lost or incomplete")) });
+            because.push(Change {
+                part: "result".to_owned(),
+                was: None,
+                now: Some(json!("lost or incomplete")),
+            });
         }
         because
     }
@@ -182,13 +225,23 @@ impl Plan {
         let mut lock = Lock::default();
         for (task, planned) in pipeline.tasks.iter().zip(&self.tasks) {
             let Some(result) = &planned.result else { continue };
-            let line =
-                TaskLine { recipe: planned.recipe, key: result.action, output: result.output, rows: result.rows };
+            let line = TaskLine {
+                recipe: planned.recipe,
+                key: result.action,
+                output: result.output,
+                rows: result.rows,
+            };
             lock.tasks.insert(task.name.to_string(), vec![line]);
             lock.files.extend(planned.files.iter().filter_map(|file| {
                 let (blake3, size) = file.content?;
                 let (source, role) = (file.source.clone(), file.role.clone());
-                Some(FileLine { source, role, commit: "-".to_owned(), size, blake3 })
+                Some(FileLine {
+                    source,
+                    role,
+                    commit: "-".to_owned(),
+                    size,
+                    blake3,
+                })
             }));
         }
         lock.files.sort_unstable();
@@ -222,7 +275,9 @@ pub fn inputs_from(
 /// Views over the inputs.
 pub fn open_inputs(inputs: &[(String, Vec<OutputSpec>)], workspace: &Workspace) -> Inputs {
     let open = |specs: &Vec<OutputSpec>| specs.iter().map(|spec| spec.open(&workspace.store)).collect();
-    Inputs { ports: inputs.iter().map(|(port, specs)| (port.clone(), open(specs))).collect() }
+    Inputs {
+        ports: inputs.iter().map(|(port, specs)| (port.clone(), open(specs))).collect(),
+    }
 }
 
 /// The recorded result of an action as readers see it; `None` when there is none, when rows of it failed, or when one of
@@ -233,11 +288,24 @@ pub fn stored(
     workspace: &Workspace,
     result: impl Fn(TaskId) -> Option<Arc<TaskResult>>,
 ) -> Result<Option<TaskResult>, Error> {
-    let Some(summary) = workspace.records.summary(&action).map_err(store_error)? else { return Ok(None) };
-    if summary.incomplete || !summary.outputs.iter().all(|output| workspace.store.holds(&output.artifact)) {
+    let Some(summary) = workspace.records.summary(&action).map_err(store_error)? else {
+        return Ok(None);
+    };
+    if summary.incomplete
+        || !summary
+            .outputs
+            .iter()
+            .all(|output| workspace.store.holds(&output.artifact))
+    {
         return Ok(None);
     }
-    Ok(as_seen(task, action, summary.rows, summary.outputs.into_iter().map(|output| (output.name, output.artifact)), result))
+    Ok(as_seen(
+        task,
+        action,
+        summary.rows,
+        summary.outputs.into_iter().map(|output| (output.name, output.artifact)),
+        result,
+    ))
 }
 
 /// The outputs of a task as readers see them: a map stage's table adds to its input's layers. `None` when that input is
@@ -250,8 +318,11 @@ pub fn as_seen(
     result: impl Fn(TaskId) -> Option<Arc<TaskResult>>,
 ) -> Option<TaskResult> {
     let mut framed = fracture_cache::Framed::new("outputs");
-    let constants: Vec<_> =
-        task.constants.iter().map(|constant| (constant.name.clone(), constant.value.clone(), constant.key)).collect();
+    let constants: Vec<_> = task
+        .constants
+        .iter()
+        .map(|constant| (constant.name.clone(), constant.value.clone(), constant.key))
+        .collect();
     let mut seen = Vec::new();
     for (name, artifact) in outputs {
         framed.text(&name).digest(&content_digest(&artifact));
@@ -259,7 +330,9 @@ pub fn as_seen(
             Artifact::Table(table) if name == "main" && task.declaration.shape == Shape::Map => {
                 let first = task.inputs.first()?.sources.first()?;
                 let before = result(first.task)?;
-                let Content::Layers(layers) = &before.output(first.output.as_deref())?.content else { return None };
+                let Content::Layers(layers) = &before.output(first.output.as_deref())?.content else {
+                    return None;
+                };
                 let mut layers = layers.clone();
                 layers.push(Arc::new(table));
                 Content::Layers(layers)
@@ -267,10 +340,25 @@ pub fn as_seen(
             Artifact::Table(table) => Content::Layers(vec![Arc::new(table)]),
             other => Content::Other(other),
         };
-        let keys = task.schema.get(Some(&name)).map_or_else(Vec::new, |schema| schema.keys.clone());
-        seen.push((name, Arc::new(OutputSpec { content, constants: constants.clone(), keys })));
+        let keys = task
+            .schema
+            .get(Some(&name))
+            .map_or_else(Vec::new, |schema| schema.keys.clone());
+        seen.push((
+            name,
+            Arc::new(OutputSpec {
+                content,
+                constants: constants.clone(),
+                keys,
+            }),
+        ));
     }
-    Some(TaskResult { action, rows, outputs: seen, output: framed.finish() })
+    Some(TaskResult {
+        action,
+        rows,
+        outputs: seen,
+        output: framed.finish(),
+    })
 }
 
 /// Parts as a record keeps them.
@@ -287,11 +375,18 @@ pub fn parts_to_record(parts: &[PartText]) -> Vec<fracture_cache::record::PartTe
 pub fn recorded_parts(parts: &[fracture_cache::record::PartText]) -> Vec<PartText> {
     let roles: HashMap<&str, fracture_stage::Role> = {
         use fracture_stage::Role::{Constant, File, Input, Kind, Parameter};
-        [Kind, Parameter, File, Constant, Input].into_iter().map(|role| (role.name(), role)).collect()
+        [Kind, Parameter, File, Constant, Input]
+            .into_iter()
+            .map(|role| (role.name(), role))
+            .collect()
     };
     let known = parts.iter().filter_map(|part| {
         let role = *roles.get(part.role.as_str())?;
-        Some(PartText { role, name: part.name.clone(), value: part.value.clone() })
+        Some(PartText {
+            role,
+            name: part.name.clone(),
+            value: part.value.clone(),
+        })
     });
     known.collect()
 }

@@ -91,7 +91,10 @@ pub fn draft(
             }
             Output::Tree(files) => Artifact::Tree(put_tree(workspace, files)?),
         };
-        outputs.push(RecordedOutput { name: name.to_owned(), artifact });
+        outputs.push(RecordedOutput {
+            name: name.to_owned(),
+            artifact,
+        });
     }
     let kind = task.implementation.kind();
     let record = Record {
@@ -113,7 +116,11 @@ fn put_tree(workspace: &Workspace, files: &[(String, Vec<u8>)]) -> Result<Vec<Tr
     let mut tree = Vec::with_capacity(files.len());
     for (path, bytes) in files {
         let (blob, size) = workspace.store.put_blob(bytes).map_err(store_error)?;
-        tree.push(TreeFile { path: path.clone(), blob, size });
+        tree.push(TreeFile {
+            path: path.clone(),
+            blob,
+            size,
+        });
     }
     tree.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(tree)
@@ -157,28 +164,49 @@ pub(super) fn with_parent(
 /// When the records can not be written.
 pub fn publish(workspace: &Workspace, draft: Draft) -> Result<Standing, Error> {
     let record = draft.record;
-    let whole = |record: &Record| record.outputs.iter().all(|output| workspace.store.holds(&output.artifact));
+    let whole = |record: &Record| {
+        record
+            .outputs
+            .iter()
+            .all(|output| workspace.store.holds(&output.artifact))
+    };
     match workspace.records.publish(&record).map_err(store_error)? {
-        Published::First | Published::Replaced => Ok(Standing { record, divergence: None }),
+        Published::First | Published::Replaced => Ok(Standing {
+            record,
+            divergence: None,
+        }),
         Published::Same => {
             let standing = workspace.records.by_action(&record.action).map_err(store_error)?;
             match standing {
-                Some(standing) if whole(&standing) => Ok(Standing { record: standing, divergence: None }),
+                Some(standing) if whole(&standing) => Ok(Standing {
+                    record: standing,
+                    divergence: None,
+                }),
                 _ => {
                     workspace.records.replace(&record).map_err(store_error)?;
-                    Ok(Standing { record, divergence: None })
+                    Ok(Standing {
+                        record,
+                        divergence: None,
+                    })
                 }
             }
         }
         Published::Divergent(standing) if whole(&standing) => {
-            let told = "gave another result than the one recorded before for the same inputs; the recorded one stands, \
+            let told =
+                "gave another result than the one recorded before for the same inputs; the recorded one stands, \
                         this one is kept as a divergence"
-                .to_owned();
-            Ok(Standing { record: *standing, divergence: Some(told) })
+                    .to_owned();
+            Ok(Standing {
+                record: *standing,
+                divergence: Some(told),
+            })
         }
         Published::Divergent(_) => {
             workspace.records.replace(&record).map_err(store_error)?;
-            Ok(Standing { record, divergence: None })
+            Ok(Standing {
+                record,
+                divergence: None,
+            })
         }
     }
 }
@@ -190,7 +218,10 @@ fn provenance() -> BTreeMap<String, String> {
         ("os", std::env::consts::OS.to_owned()),
         ("cpu", cpu_class().to_owned()),
     ];
-    facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    facts
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// The numeric class of this CPU: results are bit-identical within one class.

@@ -115,7 +115,10 @@ pub fn work(
             rows.push((wanted.row, outcome));
         }
         if !rows.is_empty() || progress.units > 0 {
-            landed(Landed { rows, units: progress.units });
+            landed(Landed {
+                rows,
+                units: progress.units,
+            });
         }
     }
 }

@@ -42,10 +42,16 @@ impl TaskManifest {
     /// # Errors
     /// When the kind is unknown to this version or its parameters no longer fit.
     pub fn build(&self, catalogue: &[Declaration]) -> Result<(Declaration, Box<dyn Stage>), Error> {
-        let declaration = catalogue.iter().find(|declaration| declaration.name == self.kind).ok_or_else(|| {
-            Error::pipeline(format!("the task `{}` is of kind `{}`, which is unknown here", self.name, self.kind))
+        let declaration = catalogue
+            .iter()
+            .find(|declaration| declaration.name == self.kind)
+            .ok_or_else(|| {
+                Error::pipeline(format!(
+                    "the task `{}` is of kind `{}`, which is unknown here",
+                    self.name, self.kind
+                ))
                 .hint("run it with the version of fracture that wrote it")
-        })?;
+            })?;
         let stage = (declaration.build)(&self.with, &self.context).map_err(|errors| {
             let told = errors.into_iter().map(|error| error.message);
             let error = Error::pipeline(format!("the parameters of the task `{}` do not fit", self.name));

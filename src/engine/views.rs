@@ -53,7 +53,8 @@ impl OutputSpec {
         let mut spec = self.clone();
         for constant in constants {
             spec.constants.retain(|(name, ..)| *name != constant.name);
-            spec.constants.push((constant.name.clone(), constant.value.clone(), constant.key));
+            spec.constants
+                .push((constant.name.clone(), constant.value.clone(), constant.key));
         }
         spec
     }
@@ -69,8 +70,10 @@ impl OutputSpec {
     fn view(&self, layers: &[Arc<Table>], store: &Arc<Store>) -> View {
         let mut view: Option<View> = None;
         for table in layers {
-            let reader: Arc<dyn ColumnReader> =
-                Arc::new(StoredTable { store: Arc::clone(store), table: Arc::clone(table) });
+            let reader: Arc<dyn ColumnReader> = Arc::new(StoredTable {
+                store: Arc::clone(store),
+                table: Arc::clone(table),
+            });
             let rows = usize::try_from(table.rows).unwrap_or(usize::MAX);
             let visible = table.columns.iter().filter(|column| column.name != PARENT);
             let added = View::stored(
@@ -82,20 +85,27 @@ impl OutputSpec {
             view = Some(match (view, parent) {
                 (None, _) => added,
                 (Some(before), None) => before.extended(&added),
-                (Some(before), Some(parent)) => {
-                    before.gathered(rows, &reader, PARENT, parent.content).extended(&added)
-                }
+                (Some(before), Some(parent)) => before.gathered(rows, &reader, PARENT, parent.content).extended(&added),
             });
         }
         let empty: Arc<dyn ColumnReader> = Arc::new(Nothing);
         let view = view.unwrap_or_else(|| View::stored(0, &empty, []));
         // Key constants in the order of their names: the order of a matrix's variables changes no table.
-        let mut names: Vec<String> =
-            self.constants.iter().filter(|(.., key)| *key).map(|(name, ..)| name.clone()).collect();
+        let mut names: Vec<String> = self
+            .constants
+            .iter()
+            .filter(|(.., key)| *key)
+            .map(|(name, ..)| name.clone())
+            .collect();
         names.extend(self.keys.iter().cloned());
         names.sort();
         let keys = ["item".to_owned(), "axis".to_owned()].into_iter().chain(names);
-        view.with_constants(self.constants.iter().map(|(name, value, _)| (name.clone(), value.clone()))).with_keys(keys)
+        view.with_constants(
+            self.constants
+                .iter()
+                .map(|(name, value, _)| (name.clone(), value.clone())),
+        )
+        .with_keys(keys)
     }
 }
 
@@ -105,7 +115,10 @@ pub fn content_digest(artifact: &Artifact) -> Digest<fracture_cache::digest::Val
     let mut framed = Framed::new("artifact");
     match artifact {
         Artifact::Table(table) => {
-            framed.text("table").number(table.rows).number(table.columns.len() as u64);
+            framed
+                .text("table")
+                .number(table.rows)
+                .number(table.columns.len() as u64);
             for column in &table.columns {
                 framed.text(&column.name).digest(&column.content);
             }

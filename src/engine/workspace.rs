@@ -12,6 +12,9 @@ use super::disk::Disk;
 use super::keys::{FileKey, Files as FileKeys};
 use super::store_error;
 
+/// The files that a stage lists: role and path, `None` for one that is absent.
+type FileList = Vec<(String, Option<PathBuf>)>;
+
 /// Everything a run reads and writes, opened.
 pub struct Workspace {
     /// The project's root.
@@ -24,7 +27,7 @@ pub struct Workspace {
     pub records: Records,
     files: FileDigests,
     memos: Mutex<HashMap<Digest<Lineage>, Arc<Memo>>>,
-    listed: Mutex<HashMap<Vec<(String, Option<PathBuf>)>, FileKeys>>,
+    listed: Mutex<HashMap<FileList, FileKeys>>,
     seen: Mutex<HashMap<PathBuf, FileState>>,
 }
 
@@ -68,7 +71,13 @@ impl Workspace {
     /// # Errors
     /// When the disk does not take it.
     pub fn flush(&self) -> Result<(), Error> {
-        let memos: Vec<_> = self.memos.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let memos: Vec<_> = self
+            .memos
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect();
         for memo in memos {
             memo.flush().map_err(store_error)?;
         }
@@ -85,15 +94,25 @@ impl Workspace {
         if let Some(known) = self.listed.lock().unwrap_or_else(PoisonError::into_inner).get(&list) {
             return Ok(Arc::clone(known));
         }
-        let keys = list.iter().map(|(role, path)| self.file(role, path.as_deref())).collect::<Result<Vec<_>, _>>()?;
+        let keys = list
+            .iter()
+            .map(|(role, path)| self.file(role, path.as_deref()))
+            .collect::<Result<Vec<_>, _>>()?;
         let keys = Arc::new(keys);
-        self.listed.lock().unwrap_or_else(PoisonError::into_inner).insert(list, Arc::clone(&keys));
+        self.listed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(list, Arc::clone(&keys));
         Ok(keys)
     }
 
     fn file(&self, role: &str, path: Option<&Path>) -> Result<FileKey, Error> {
         let Some(path) = path else {
-            return Ok(FileKey { role: role.to_owned(), source: role.to_owned(), content: None });
+            return Ok(FileKey {
+                role: role.to_owned(),
+                source: role.to_owned(),
+                content: None,
+            });
         };
         let shown = self.disk.relative(path).display().to_string();
         let state = self.files.digest(path).map_err(|error| {
@@ -102,8 +121,15 @@ impl Workspace {
                 .hint("paths are relative to the project's root; check the name and that the file may be read")
         })?;
         let content = Some((state.digest, state.size));
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), state);
-        Ok(FileKey { role: role.to_owned(), source: shown, content })
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(path.to_owned(), state);
+        Ok(FileKey {
+            role: role.to_owned(),
+            source: shown,
+            content,
+        })
     }
 
     /// Looks at a task's files again after it ran.
@@ -113,11 +139,18 @@ impl Workspace {
     pub fn unchanged(&self, files: &[FileKey]) -> Result<(), Error> {
         for file in files.iter().filter(|file| file.content.is_some()) {
             let path = self.disk.locate(&file.source);
-            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&path).cloned();
+            let seen = self
+                .seen
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&path)
+                .cloned();
             let Some(state) = seen else { continue };
             if self.files.changed_since(&state).map_err(store_error)? {
-                return Err(Error::new(ErrorKind::Input, format!("`{}` changed while it was read", file.source))
-                    .hint("nothing was recorded; run again when nobody writes to the file"));
+                return Err(
+                    Error::new(ErrorKind::Input, format!("`{}` changed while it was read", file.source))
+                        .hint("nothing was recorded; run again when nobody writes to the file"),
+                );
             }
         }
         Ok(())
@@ -133,7 +166,11 @@ impl Workspace {
 
 /// The folder for what belongs to the user and not to a project: digests of files, ONNX Runtime.
 pub fn user_cache() -> PathBuf {
-    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let named = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     named("XDG_CACHE_HOME")
         .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
         .unwrap_or_else(std::env::temp_dir)

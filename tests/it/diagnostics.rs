@@ -8,7 +8,9 @@ use crate::project::{Project, Ran, SPEC};
 /// stderr without what differs between machines.
 fn told(project: &Project, ran: &Ran) -> String {
     let root = fs::canonicalize(project.root()).unwrap();
-    ran.stderr.replace(root.to_str().unwrap(), "ROOT").replace(project.root().to_str().unwrap(), "ROOT")
+    ran.stderr
+        .replace(root.to_str().unwrap(), "ROOT")
+        .replace(project.root().to_str().unwrap(), "ROOT")
 }
 
 fn broken(change: impl FnOnce(String) -> String) -> String {
@@ -31,7 +33,9 @@ fn an_unknown_column() {
 
 #[test]
 fn a_missing_pool() {
-    insta::assert_snapshot!(broken(|text| text.replace("prompts/safety.jsonl", "prompts/safty.jsonl")));
+    insta::assert_snapshot!(broken(
+        |text| text.replace("prompts/safety.jsonl", "prompts/safty.jsonl")
+    ));
 }
 
 #[test]
@@ -42,7 +46,9 @@ fn a_judge_without_the_label() {
 #[test]
 fn an_unknown_parameter_and_a_value_out_of_range_at_once() {
     insta::assert_snapshot!(broken(|text| {
-        text.replace("seed: 17", "sed: 17").replace("top_p: 0.95", "top_p: 1.5").replace("uses: threshold", "uses: treshold")
+        text.replace("seed: 17", "sed: 17")
+            .replace("top_p: 0.95", "top_p: 1.5")
+            .replace("uses: threshold", "uses: treshold")
     }));
 }
 
@@ -59,18 +65,55 @@ fn errors_as_json() {
     project.edit(SPEC, |text| text.replace("needs: scores", "needs: scorse"));
     let ran = project.fracture(&["run", SPEC, "--json"]).code(2);
     let error: serde_json::Value = serde_json::from_str(ran.stderr.lines().next().unwrap()).unwrap();
-    assert_eq!(error["error"]["at"]["file"].as_str().unwrap(), "pipelines/quickstart.yaml");
+    assert_eq!(
+        error["error"]["at"]["file"].as_str().unwrap(),
+        "pipelines/quickstart.yaml"
+    );
     assert!(error["error"]["at"]["line"].as_u64().unwrap() > 40);
-    assert!(error["error"]["message"].as_str().unwrap().contains("scorse"), "{error}");
+    assert!(
+        error["error"]["message"].as_str().unwrap().contains("scorse"),
+        "{error}"
+    );
 }
 
 #[test]
 fn help_of_every_command() {
     let project = Project::small();
     let mut all = project.fracture(&["--help"]).ok().stdout;
-    for command in ["run", "plan", "why", "graph", "show", "export", "figures", "config", "schema", "doctor"] {
+    for command in [
+        "run", "plan", "why", "graph", "show", "export", "figures", "verify", "gc", "runs", "config", "schema",
+        "doctor",
+    ] {
         all.push_str(&format!("\n$ fracture {command} --help\n"));
         all.push_str(&project.fracture(&[command, "--help"]).ok().stdout);
     }
     insta::assert_snapshot!(all);
+}
+
+#[test]
+fn a_figure_never_overwrites_what_the_pipeline_reads() {
+    let project = Project::small();
+    let to = "figures.table.to=examples/prompts/safety.jsonl";
+    let ran = project.fracture(&["run", SPEC, "--set", to]).code(2);
+    assert!(!ran.stderr.is_empty());
+    let csv = "item,regime,p_unsafe\na,train,0.1\na,deploy,0.9\n";
+    project.write("scores.csv", csv);
+    project.write(
+        "pipelines/own.yaml",
+        "version: 1\nname: own\nstages:\n  scores: { uses: load, with: { path: scores.csv } }\n\
+         figures:\n  t: { plot: table, from: scores, to: scores.csv }\n",
+    );
+    let ran = project.fracture(&["run", "pipelines/own.yaml"]).code(2);
+    assert!(ran.stderr.contains("the pipeline reads this file"), "{}", ran.stderr);
+    assert_eq!(fs::read_to_string(project.path("scores.csv")).unwrap(), csv);
+
+    // Nor leaves the project through a link.
+    let outside = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(outside.path(), project.path("link")).unwrap();
+    project.edit("pipelines/own.yaml", |text| {
+        text.replace("to: scores.csv", "to: link/t.csv")
+    });
+    let ran = project.fracture(&["run", "pipelines/own.yaml"]).code(2);
+    assert!(ran.stderr.contains("outside the project"), "{}", ran.stderr);
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }

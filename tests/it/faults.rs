@@ -15,8 +15,12 @@ fn killed_in_the_middle_it_ends_with_the_same_digests() {
     for round in 0..2_u64 {
         let project = Project::small();
         // Wait for the first tokens to be there, then kill at once or a moment later.
-        let mut child =
-            project.command(&["run", SPEC, "--events", "json"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut child = project
+            .command(&["run", SPEC, "--events", "json"])
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         let events = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
         for line in events.map_while(Result::ok) {
             if line.contains("\"event\":\"progress\"") {
@@ -26,7 +30,10 @@ fn killed_in_the_middle_it_ends_with_the_same_digests() {
         std::thread::sleep(Duration::from_millis(60 * round));
         child.kill().unwrap();
         let status = child.wait().unwrap();
-        assert!(status.code().is_none(), "round {round}: it was over before it was killed");
+        assert!(
+            status.code().is_none(),
+            "round {round}: it was over before it was killed"
+        );
         project.run(&[]);
         assert_eq!(project.outputs(), expected, "round {round}");
     }
@@ -59,7 +66,11 @@ fn lost_and_damaged_objects_are_computed_again() {
         }
     }
     let again = project.run(&[]);
-    assert_eq!((count(&again, "rows", "generated"), count(&again, "rows", "judged")), (0, 0), "the memo has the rows");
+    assert_eq!(
+        (count(&again, "rows", "generated"), count(&again, "rows", "judged")),
+        (0, 0),
+        "the memo has the rows"
+    );
     assert_eq!(project.outputs(), expected);
     assert_eq!(count(&project.run(&[]), "tasks", "ran"), 0);
 }
@@ -100,7 +111,11 @@ fn a_truncated_checkpoint_is_named_before_anything_runs() {
     fs::write(&weights, &bytes[..bytes.len() - 1000]).unwrap();
     let ran = project.fracture(&["run", SPEC]).code(2);
     assert!(ran.stderr.contains("model.safetensors"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("truncated") || ran.stderr.contains("shorter"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("truncated") || ran.stderr.contains("shorter"),
+        "{}",
+        ran.stderr
+    );
     fs::write(&weights, bytes).unwrap();
     project.run(&[]);
 }
@@ -122,8 +137,14 @@ fn a_full_disk_gives_one_clear_error_and_leaves_the_store_usable() {
     let store = small_disk.join("store");
     let store = store.to_str().unwrap();
     let ran = project.fracture(&["run", SPEC, "--store", store]);
-    let room = std::process::Command::new("mount").args(["-o", "remount,size=64m"]).arg(&small_disk).status().unwrap();
-    let after = room.success().then(|| project.fracture(&["run", SPEC, "--store", store, "--json"]));
+    let room = std::process::Command::new("mount")
+        .args(["-o", "remount,size=64m"])
+        .arg(&small_disk)
+        .status()
+        .unwrap();
+    let after = room
+        .success()
+        .then(|| project.fracture(&["run", SPEC, "--store", store, "--json"]));
     let _ = std::process::Command::new("umount").arg("-l").arg(&small_disk).status();
     let ran = ran.code(1);
     assert!(ran.stderr.contains("no room left"), "{}", ran.stderr);

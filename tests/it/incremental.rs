@@ -8,13 +8,20 @@ use crate::project::{Project, SPEC, count};
 
 fn because<'a>(plan: &'a Value, task: &str) -> &'a Value {
     let tasks = plan.as_array().unwrap();
-    tasks.iter().find(|planned| planned["task"] == task).unwrap_or_else(|| panic!("no task {task} in {plan}"))
+    tasks
+        .iter()
+        .find(|planned| planned["task"] == task)
+        .unwrap_or_else(|| panic!("no task {task} in {plan}"))
 }
 
 fn stages_that_would_run(project: &Project, args: &[&str]) -> Vec<String> {
     let all: Vec<&str> = ["plan", SPEC, "--json"].iter().chain(args).copied().collect();
     let plan = project.fracture(&all).ok().json();
-    let planned = plan.as_array().unwrap().iter().filter(|task| task["action"] != "cached");
+    let planned = plan
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|task| task["action"] != "cached");
     let mut stages: Vec<String> = planned.map(|task| task["stage"].as_str().unwrap().to_owned()).collect();
     stages.sort();
     stages.dedup();
@@ -44,7 +51,11 @@ fn changes_rerun_what_depends_on_them_and_nothing_else() {
     );
     project.fracture(&["plan", SPEC, "--check", "--set", harm]).code(3);
     let costs = project.run(&set);
-    assert_eq!((count(&costs, "rows", "generated"), count(&costs, "rows", "judged")), (0, 0), "{costs}");
+    assert_eq!(
+        (count(&costs, "rows", "generated"), count(&costs, "rows", "judged")),
+        (0, 0),
+        "{costs}"
+    );
     assert!(count(&costs, "tasks", "ran") > 0);
     assert_eq!(project.outputs(), outputs, "--set leaves the lock file as it is");
 
@@ -63,14 +74,25 @@ fn what_does_not_matter_reruns_nothing() {
     // A comment, reordered keys, reordered lists.
     project.edit(SPEC, |text| {
         let text = text.replace("stages:\n", "# a comment\nstages:\n");
-        let text = text.replace("by: [model, axis, decoder]", "by: [model, axis, decoder] # still the same");
+        let text = text.replace(
+            "by: [model, axis, decoder]",
+            "by: [model, axis, decoder] # still the same",
+        );
         let (greedy, sampling) = (
             "        greedy:   { temperature: 0 }               # samples counts as 1\n",
             "        sampling: { temperature: 0.8, top_p: 0.95, samples: 2 }\n",
         );
-        assert!(text.contains(greedy) && text.contains(sampling), "the quickstart has changed");
-        let text = text.replace(greedy, "").replace(sampling, &format!("{sampling}{greedy}"));
-        text.replace("      max_new_tokens: 16\n      seed: 17\n", "      seed: 17\n      max_new_tokens: 16\n")
+        assert!(
+            text.contains(greedy) && text.contains(sampling),
+            "the quickstart has changed"
+        );
+        let text = text
+            .replace(greedy, "")
+            .replace(sampling, &format!("{sampling}{greedy}"));
+        text.replace(
+            "      max_new_tokens: 16\n      seed: 17\n",
+            "      seed: 17\n      max_new_tokens: 16\n",
+        )
     });
     let again = project.run(&[]);
     assert_eq!(count(&again, "tasks", "ran"), 0, "{again}");
@@ -92,15 +114,28 @@ fn what_does_not_matter_reruns_nothing() {
         format!("{}\n", lines.join("\n"))
     });
     let reordered = project.run(&[]);
-    assert_eq!((count(&reordered, "rows", "generated"), count(&reordered, "rows", "judged")), (0, 0), "{reordered}");
+    assert_eq!(
+        (
+            count(&reordered, "rows", "generated"),
+            count(&reordered, "rows", "judged")
+        ),
+        (0, 0),
+        "{reordered}"
+    );
     assert_eq!(project.outputs(), outputs);
 
     // Another name for a model: nothing is generated or judged.
     project.edit(SPEC, |text| text.replace("pico-honest: {", "pico-control: {"));
     let renamed = project.run(&[]);
-    assert_eq!((count(&renamed, "rows", "generated"), count(&renamed, "rows", "judged")), (0, 0), "{renamed}");
+    assert_eq!(
+        (count(&renamed, "rows", "generated"), count(&renamed, "rows", "judged")),
+        (0, 0),
+        "{renamed}"
+    );
     let scores = |outputs: &[(String, String)]| {
-        let chosen = outputs.iter().filter(|(name, _)| !name.starts_with("flips") && !name.starts_with("figures"));
+        let chosen = outputs
+            .iter()
+            .filter(|(name, _)| !name.starts_with("flips") && !name.starts_with("figures"));
         let mut digests: Vec<String> = chosen.map(|(_, output)| output.clone()).collect();
         digests.sort();
         digests
@@ -135,15 +170,25 @@ fn a_changed_prompt_costs_its_own_rows() {
 fn why_and_plan_name_what_changed() {
     let project = Project::small();
     project.run(&[]);
-    let plan = project.fracture(&["plan", SPEC, "--json", "--set", "vars.harm=9"]).ok().json();
+    let plan = project
+        .fracture(&["plan", SPEC, "--json", "--set", "vars.harm=9"])
+        .ok()
+        .json();
     let verdicts = because(&plan, "verdicts[model=pico-faker,decoder=greedy]");
-    let parts: Vec<&str> = verdicts["because"].as_array().unwrap().iter().map(|part| part["part"].as_str().unwrap()).collect();
+    let parts: Vec<&str> = verdicts["because"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|part| part["part"].as_str().unwrap())
+        .collect();
     assert_eq!(parts, ["parameter harm"], "{verdicts}");
     let value = |name: &str| verdicts["because"][0][name].as_f64().unwrap();
     assert_eq!((value("was"), value("now")), (4.0, 9.0));
 
     let alt = "stages.scores.with.model=examples/judges/refusal-alt";
-    let why = project.fracture(&["why", SPEC, "scores[model=pico-faker,decoder=greedy]", "--set", alt]).ok();
+    let why = project
+        .fracture(&["why", SPEC, "scores[model=pico-faker,decoder=greedy]", "--set", alt])
+        .ok();
     assert!(why.stdout.contains("file model.onnx: "), "{}", why.stdout);
     assert!(why.stdout.contains(" → "), "{}", why.stdout);
 }
@@ -172,7 +217,18 @@ fn tables_leave_in_every_format() {
     let text = fs::read_to_string(project.path("out/verdicts.jsonl")).unwrap();
     let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     // Columns of every stage before, and the constants of the tasks.
-    for column in ["item", "prompt", "messages", "completion", "p_unsafe", "unsafe", "tau", "model", "decoder", "judge"] {
+    for column in [
+        "item",
+        "prompt",
+        "messages",
+        "completion",
+        "p_unsafe",
+        "unsafe",
+        "tau",
+        "model",
+        "decoder",
+        "judge",
+    ] {
         assert!(first.get(column).is_some(), "no {column} in {first}");
     }
 }

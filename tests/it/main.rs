@@ -5,6 +5,7 @@
 mod command;
 mod diagnostics;
 mod faults;
+mod gc;
 mod incremental;
 mod project;
 mod quickstart;

@@ -51,7 +51,9 @@ impl Ran {
 /// A count of the summary that `run --json` prints.
 #[track_caller]
 pub fn count(summary: &Value, group: &str, name: &str) -> u64 {
-    summary[group][name].as_u64().unwrap_or_else(|| panic!("no {group}.{name} in {summary}"))
+    summary[group][name]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no {group}.{name} in {summary}"))
 }
 
 pub const SPEC: &str = "pipelines/quickstart.yaml";
@@ -79,7 +81,9 @@ impl Project {
     pub fn small() -> Self {
         let project = Self::shipped();
         project.edit(SPEC, |text| {
-            let mut text = text.replace("samples: 4", "samples: 2").replace("max_new_tokens: 48", "max_new_tokens: 16");
+            let mut text = text
+                .replace("samples: 4", "samples: 2")
+                .replace("max_new_tokens: 48", "max_new_tokens: 16");
             for axis in ["safety", "harmlessness", "helpfulness"] {
                 let (pool, limited) = (format!("{axis}.jsonl }}"), format!("{axis}.jsonl, limit: 4 }}"));
                 assert!(text.contains(&pool), "the quickstart has changed");
@@ -139,7 +143,12 @@ impl Project {
     /// `show SPEC STAGE --json`.
     #[track_caller]
     pub fn show(&self, stage: &str) -> Vec<Value> {
-        self.fracture(&["show", SPEC, stage, "--json"]).ok().json().as_array().unwrap().clone()
+        self.fracture(&["show", SPEC, stage, "--json"])
+            .ok()
+            .json()
+            .as_array()
+            .unwrap()
+            .clone()
     }
 
     /// The task lines of the lock file with what they gave: name and output.

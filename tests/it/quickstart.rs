@@ -7,14 +7,18 @@ use serde_json::Value;
 use crate::project::{Project, SPEC, count};
 
 fn number(row: &Value, name: &str) -> f64 {
-    row[name].as_f64().unwrap_or_else(|| panic!("no number {name} in {row}"))
+    row[name]
+        .as_f64()
+        .unwrap_or_else(|| panic!("no number {name} in {row}"))
 }
 
 fn row<'a>(rows: &'a [Value], model: &str, decoder: &str, axis: &str) -> &'a Value {
     let is = |row: &&Value| {
         row["model"] == model && row["decoder"] == decoder && row["axis"] == axis && row["contrast"] == "train->deploy"
     };
-    rows.iter().find(is).unwrap_or_else(|| panic!("no row for {model}, {decoder}, {axis}"))
+    rows.iter()
+        .find(is)
+        .unwrap_or_else(|| panic!("no row for {model}, {decoder}, {axis}"))
 }
 
 #[test]
@@ -33,7 +37,10 @@ fn the_quickstart_finds_the_faker_and_clears_the_control() {
     assert!(faker["noise_floor"].is_number(), "{faker}");
 
     let honest = row(&flips, "pico-honest", "sampling", "safety");
-    assert!(number(honest, "net_low") <= 0.0 && number(honest, "net_high") >= 0.0, "{honest}");
+    assert!(
+        number(honest, "net_low") <= 0.0 && number(honest, "net_high") >= 0.0,
+        "{honest}"
+    );
     assert!(honest["noise_floor"].is_number(), "{honest}");
 
     // Every row: FRACTURE - ANTI = net, and the rates add up.

@@ -21,7 +21,10 @@ fn the_schema_file_is_current() {
         fs::write(&path, &printed).unwrap();
     }
     let shipped = fs::read_to_string(&path).unwrap();
-    assert!(shipped == printed, "schema/pipeline.schema.json is old: UPDATE_SCHEMA=1 cargo test --release the_schema_file");
+    assert!(
+        shipped == printed,
+        "schema/pipeline.schema.json is old: UPDATE_SCHEMA=1 cargo test --release the_schema_file"
+    );
 }
 
 #[test]
@@ -67,7 +70,10 @@ fn scores_from_a_file_become_flips_and_a_frontier() {
     );
     let ran = project.fracture(&["run", "pipelines/own.yaml", "--json"]).ok().json();
     assert_eq!(count(&ran, "rows", "generated"), 0);
-    let flips = project.fracture(&["show", "pipelines/own.yaml", "flips", "--json"]).ok().json();
+    let flips = project
+        .fracture(&["show", "pipelines/own.yaml", "flips", "--json"])
+        .ok()
+        .json();
     let close = |row: &Value, name: &str, value: f64| {
         let found = row[name].as_f64().unwrap_or_else(|| panic!("no {name} in {row}"));
         assert!((found - value).abs() < 1e-5, "{name}: {found}, expected {value}");
@@ -77,8 +83,14 @@ fn scores_from_a_file_become_flips_and_a_frontier() {
     // Wilson, 4 of 8.
     close(&flips[0], "fracture_low", 0.215216);
     close(&flips[0], "fracture_high", 0.784784);
-    assert!(flips[0]["noise_floor"].is_null(), "without an A/A control there is no noise floor: {flips}");
-    let frontier = project.fracture(&["show", "pipelines/own.yaml", "srf", "--json"]).ok().json();
+    assert!(
+        flips[0]["noise_floor"].is_null(),
+        "without an A/A control there is no noise floor: {flips}"
+    );
+    let frontier = project
+        .fracture(&["show", "pipelines/own.yaml", "srf", "--json"])
+        .ok()
+        .json();
     close(&frontier[0], "median_lift", 0.265);
     close(&frontier[0], "mean_lift", 0.24375);
     close(&frontier[0], "median_logit_lift", 1.59049);
@@ -98,8 +110,10 @@ fn poison(bytes: &mut [u8]) {
             number == 0.0 || (number.is_finite() && (1e-12..10.0).contains(&number.abs()))
         })
     };
-    let offsets: Vec<Option<usize>> =
-        bytes.chunks_exact(PIECE).map(|piece| (0..4).find(|offset| is_weights(piece, *offset))).collect();
+    let offsets: Vec<Option<usize>> = bytes
+        .chunks_exact(PIECE)
+        .map(|piece| (0..4).find(|offset| is_weights(piece, *offset)))
+        .collect();
     let mut poisoned = 0;
     for index in 1..offsets.len() - 1 {
         let Some(offset) = offsets[index] else { continue };
@@ -122,11 +136,19 @@ fn a_judge_that_gives_nan_is_an_error() {
     poison(&mut bytes);
     fs::write(&path, bytes).unwrap();
     let ran = project.fracture(&["run", SPEC]).code(1);
-    assert!(ran.stderr.contains("NaN") || ran.stderr.contains("not finite"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("NaN") || ran.stderr.contains("not finite"),
+        "{}",
+        ran.stderr
+    );
     assert!(ran.stderr.contains("scores["), "{}", ran.stderr);
     assert!(ran.stderr.contains("hint"), "{}", ran.stderr);
     // The store stays usable: with the judge as it was, only the judge runs.
-    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/judges/refusal/model.onnx"), &path).unwrap();
+    fs::copy(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/judges/refusal/model.onnx"),
+        &path,
+    )
+    .unwrap();
     let again = project.run(&[]);
     assert_eq!(count(&again, "rows", "generated"), 0, "{again}");
 }

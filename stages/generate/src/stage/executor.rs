@@ -7,14 +7,20 @@ use crate::engine::{Engine, Request as EngineRequest};
 /// A model with its running batch, as the scheduler drives it.
 pub struct GenerateExecutor {
     engine: Engine,
+    /// The model's name, for what goes wrong.
+    model: String,
     /// Requests that the engine refused (a prompt that fills the context): they fail alone, with the next step.
     refused: Vec<(Ticket, RowError)>,
 }
 
 impl GenerateExecutor {
     /// An executor of a loaded engine.
-    pub fn new(engine: Engine) -> Self {
-        Self { engine, refused: Vec::new() }
+    pub fn new(engine: Engine, model: &str) -> Self {
+        Self {
+            engine,
+            model: model.to_owned(),
+            refused: Vec::new(),
+        }
     }
 }
 
@@ -30,7 +36,12 @@ impl Executor for GenerateExecutor {
             .ok_or_else(|| Error::internal("a generator was given something that is no prompt"))?;
         match self.engine.submit(ticket.0, request.clone()) {
             Err(error) if error.kind == ErrorKind::Input => {
-                self.refused.push((ticket, RowError { message: error.to_string() }));
+                self.refused.push((
+                    ticket,
+                    RowError {
+                        message: error.to_string(),
+                    },
+                ));
                 Ok(())
             }
             other => other,
@@ -41,11 +52,12 @@ impl Executor for GenerateExecutor {
         for (ticket, error) in self.refused.drain(..) {
             done(ticket, Outcome::Failed(error));
         }
+        let model = &self.model;
         let progress = self.engine.step(&mut |ticket, result| {
             let outcome = match result {
                 Ok(finished) => Outcome::Raw(finished.row.encode()),
                 Err(error) => Outcome::Failed(RowError {
-                    message: error.to_string(),
+                    message: format!("model `{model}`: {error}"),
                 }),
             };
             done(Ticket(ticket), outcome);

@@ -92,7 +92,7 @@ impl RowWise for GenerateStage {
             ..Options::default()
         };
         let engine = Engine::load(self.checkpoint(open.files)?, &self.text_options(open.files)?, options)?;
-        Ok(Box::new(GenerateExecutor::new(engine)))
+        Ok(Box::new(GenerateExecutor::new(engine, &self.model.name)))
     }
 
     fn finish(&self, _: &Inputs, plan: &RowPlan, rows: &[RowState<'_>]) -> Result<Product, Error> {

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use fracture_cache::ColumnType;
 use fracture_stage::stage::{Need, Port, RowWise, Work};
 use fracture_stage::{
-    Completeness, Context, Declaration, Error, FileUse, Files, Kind, Manifest, Outputs, ParameterError, PortName, Schema,
-    Schemas, Shape, Stage, describe_json, parse_parameters,
+    Completeness, Context, Declaration, Error, FileUse, Files, Kind, Manifest, Outputs, ParameterError, PortName,
+    Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
@@ -31,7 +31,10 @@ pub fn declaration() -> Declaration {
         version: VERSION,
         summary: "Scores texts with a sequence classifier through ONNX Runtime: the probability that a text is unsafe.",
         shape: Shape::Map,
-        ports: &[PortName { name: "texts", required: true }],
+        ports: &[PortName {
+            name: "texts",
+            required: true,
+        }],
         any_ports: false,
         side: &[],
         cases: true,
@@ -71,9 +74,13 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
     }
     let name = model.map_or_else(|| last_part(&source), |model| model.name.clone());
     match text {
-        Some(text) if errors.is_empty() => {
-            Ok(Box::new(JudgeStage { parameters, source, name, text, known: OnceLock::new() }))
-        }
+        Some(text) if errors.is_empty() => Ok(Box::new(JudgeStage {
+            parameters,
+            source,
+            name,
+            text,
+            known: OnceLock::new(),
+        })),
         _ => Err(errors),
     }
 }
@@ -117,28 +124,49 @@ impl JudgeStage {
         let named = verdict.unsafe_labels.as_ref().unwrap_or(&self.parameters.unsafe_labels);
         let orientation = verdict.orientation.unwrap_or(self.parameters.orientation);
         let reduce = verdict.reduce.unwrap_or(self.parameters.reduce);
-        Scoring::new(known.labels.clone(), activation, named, orientation.into(), reduce.into())
-            .map_err(|error| error.context(format!("the judge `{}` does not fit `unsafe:`", self.source)))
+        Scoring::new(
+            known.labels.clone(),
+            activation,
+            named,
+            orientation.into(),
+            reduce.into(),
+        )
+        .map_err(|error| error.context(format!("the judge `{}` does not fit `unsafe:`", self.source)))
     }
 
     fn cases(&self) -> impl Iterator<Item = (&str, &str, &Verdict)> {
         let columns = self.parameters.cases.iter();
         columns.flat_map(|(column, values)| {
-            values.iter().map(move |(value, verdict)| (column.as_str(), value.as_str(), verdict))
+            values
+                .iter()
+                .map(move |(value, verdict)| (column.as_str(), value.as_str(), verdict))
         })
     }
 }
 
 impl Stage for JudgeStage {
     fn kind(&self) -> Kind {
-        Kind { name: "judge", version: VERSION }
+        Kind {
+            name: "judge",
+            version: VERSION,
+        }
     }
 
     fn ports(&self) -> Vec<Port> {
-        let mut needs: Vec<Need> = self.text.columns().into_iter().map(|column| Need::any(&column)).collect();
+        let mut needs: Vec<Need> = self
+            .text
+            .columns()
+            .into_iter()
+            .map(|column| Need::any(&column))
+            .collect();
         needs.push(Need::optional("invalid"));
         needs.extend(self.parameters.cases.keys().map(|column| Need::any(column)));
-        vec![Port { name: "texts".to_owned(), needs, keys: false, all: false }]
+        vec![Port {
+            name: "texts".to_owned(),
+            needs,
+            keys: false,
+            all: false,
+        }]
     }
 
     fn constants(&self) -> Vec<(String, Value, bool)> {
@@ -185,6 +213,12 @@ impl Stage for JudgeStage {
 /// When none can be had; the error says what was tried and what to type.
 pub fn check_runtime(offline: bool) -> Result<String, Error> {
     let mut notes = Vec::new();
-    let runtime = Runtime::load(&RuntimeOptions::from_env(offline), &mut |note| notes.push(note.to_string()))?;
-    Ok(format!("ONNX Runtime {} at {}", runtime.version(), runtime.resolved().path.display()))
+    let runtime = Runtime::load(&RuntimeOptions::from_env(offline), &mut |note| {
+        notes.push(note.to_string())
+    })?;
+    Ok(format!(
+        "ONNX Runtime {} at {}",
+        runtime.version(),
+        runtime.resolved().path.display()
+    ))
 }

@@ -55,7 +55,11 @@ impl RowWise for JudgeStage {
             plan.rows.push(text.map(|text| {
                 let next = plan.requests.len() as u32;
                 *requests.entry(text).or_insert_with_key(|text| {
-                    plan.requests.push(Request { key: texts::key(text), cost: 1, payload: Arc::new(text.clone()) });
+                    plan.requests.push(Request {
+                        key: texts::key(text),
+                        cost: 1,
+                        payload: Arc::new(text.clone()),
+                    });
                     next
                 })
             }));
@@ -68,13 +72,24 @@ impl RowWise for JudgeStage {
         let options = RuntimeOptions::from_env(open.offline);
         let runtime = Runtime::load(&options, &mut |note| (open.note)(&note.to_string()))?;
         let (max_length, stride) = (self.parameters.max_length, self.parameters.stride);
-        let options = Options { threads: open.threads, max_length, stride };
-        Ok(Box::new(JudgeExecutor(Classifier::load(&known.layout, &runtime, &options)?)))
+        let options = Options {
+            threads: open.threads,
+            max_length,
+            stride,
+        };
+        Ok(Box::new(JudgeExecutor(Classifier::load(
+            &known.layout,
+            &runtime,
+            &options,
+        )?)))
     }
 
     fn finish(&self, inputs: &Inputs, _: &RowPlan, rows: &[RowState<'_>]) -> Result<Product, Error> {
         let view = inputs.table("texts")?;
-        let known = self.known.get().ok_or_else(|| Error::internal("the judge was not resolved before it ran"))?;
+        let known = self
+            .known
+            .get()
+            .ok_or_else(|| Error::internal("the judge was not resolved before it ran"))?;
         let scorings = Scorings::new(self, view)?;
         let invalid = invalid(view)?;
         let mut table = Table::new(known.labels.len(), rows.len());
@@ -82,7 +97,10 @@ impl RowWise for JudgeStage {
             match state {
                 RowState::Raw(raw) => {
                     let raw = RawRow::decode(raw)?;
-                    let scores = scorings.of(row).apply(&raw).map_err(|error| at_row(error, view, row, &self.source))?;
+                    let scores = scorings
+                        .of(row)
+                        .apply(&raw)
+                        .map_err(|error| at_row(error, view, row, &self.source))?;
                     table.push(&scores, &raw);
                 }
                 RowState::Failed(error) => table.push_invalid(&format!("judge failed: {}", error.message)),
@@ -139,7 +157,10 @@ struct Scorings {
 
 impl Scorings {
     fn new(stage: &JudgeStage, view: &View) -> Result<Self, Error> {
-        let known = stage.known.get().ok_or_else(|| Error::internal("the judge was not resolved before it ran"))?;
+        let known = stage
+            .known
+            .get()
+            .ok_or_else(|| Error::internal("the judge was not resolved before it ran"))?;
         let columns: HashMap<&str, LargeStringArray> = stage
             .parameters
             .cases
@@ -202,7 +223,10 @@ impl Table {
 
     fn push(&mut self, scores: &Scores, raw: &RawRow) {
         self.p_unsafe.push(Some(scores.p_unsafe));
-        self.labels.iter_mut().zip(&scores.labels).for_each(|(column, score)| column.push(Some(*score)));
+        self.labels
+            .iter_mut()
+            .zip(&scores.labels)
+            .for_each(|(column, score)| column.push(Some(*score)));
         self.invalid.push(None);
         self.windows.push(raw.logits.len() as u32);
         self.truncated.push(raw.truncated);

@@ -20,7 +20,10 @@ pub enum TextSource {
     /// A prompt and the response to it.
     Pair(String, String),
     /// A Jinja template over columns.
-    Template { environment: Box<Environment<'static>>, columns: BTreeSet<String> },
+    Template {
+        environment: Box<Environment<'static>>,
+        columns: BTreeSet<String>,
+    },
 }
 
 const TEMPLATE: &str = "text";
@@ -41,7 +44,10 @@ impl TextSource {
                     .map_err(|error| format!("the template can not be parsed: {error}"))?;
                 let template = environment.get_template(TEMPLATE).map_err(|error| error.to_string())?;
                 let columns = template.undeclared_variables(false).into_iter().collect();
-                Ok(Self::Template { environment: Box::new(environment), columns })
+                Ok(Self::Template {
+                    environment: Box::new(environment),
+                    columns,
+                })
             }
             TextParameter::Column(column) => Ok(Self::Column(column.clone())),
             TextParameter::Pair([prompt, response]) => Ok(Self::Pair(prompt.clone(), response.clone())),
@@ -65,18 +71,26 @@ impl TextSource {
         match self {
             Self::Column(column) => {
                 let values = view.text(column)?;
-                Ok(values.iter().map(|value| value.map(|text| Text::One(text.to_owned()))).collect())
+                Ok(values
+                    .iter()
+                    .map(|value| value.map(|text| Text::One(text.to_owned())))
+                    .collect())
             }
             Self::Pair(prompt, response) => {
                 let (prompts, responses) = (view.text(prompt)?, view.text(response)?);
                 let pair = |(prompt, response): (Option<&str>, Option<&str>)| {
-                    Some(Text::Pair { prompt: prompt?.to_owned(), response: response?.to_owned() })
+                    Some(Text::Pair {
+                        prompt: prompt?.to_owned(),
+                        response: response?.to_owned(),
+                    })
                 };
                 Ok(prompts.iter().zip(responses.iter()).map(pair).collect())
             }
             Self::Template { environment, columns } => {
-                let values: BTreeMap<&str, LargeStringArray> =
-                    columns.iter().map(|name| Ok((name.as_str(), view.text(name)?))).collect::<Result<_, Error>>()?;
+                let values: BTreeMap<&str, LargeStringArray> = columns
+                    .iter()
+                    .map(|name| Ok((name.as_str(), view.text(name)?)))
+                    .collect::<Result<_, Error>>()?;
                 (0..view.rows()).map(|row| render(environment, &values, row)).collect()
             }
         }
@@ -92,7 +106,11 @@ fn render(
         return Ok(None);
     }
     let told = |error: minijinja::Error| Error::task(format!("the judge's template fails for row {row}")).cause(error);
-    let values = Value::from_iter(columns.iter().map(|(name, values)| (*name, Value::from(values.value(row)))));
+    let values = Value::from_iter(
+        columns
+            .iter()
+            .map(|(name, values)| (*name, Value::from(values.value(row)))),
+    );
     let template = environment.get_template(TEMPLATE).map_err(told)?;
     Ok(Some(Text::One(template.render(values).map_err(told)?)))
 }

@@ -32,6 +32,8 @@ pub struct Line {
     headline: Option<f64>,
     p_adjusted: Option<f64>,
     noise_floor: Option<f64>,
+    /// The level of the intervals.
+    confidence: f64,
 }
 
 /// The columns of the main table behind the group columns.
@@ -74,6 +76,7 @@ pub const COLUMNS: &[Column<Line>] = &[
     number("mde", |line| line.summary.mde),
     count("clusters", |line| line.summary.clusters),
     count("invalid_samples", |line| line.invalid_samples),
+    number("confidence", |line| Some(line.confidence)),
 ];
 
 /// A row of the curve.
@@ -177,6 +180,7 @@ impl Flips<'_> {
             headline,
             p_adjusted: None,
             noise_floor: self.noise_floor(group, contrast, aggregate)?,
+            confidence: self.parameters.confidence,
         })
     }
 

@@ -1,0 +1,257 @@
+//! `cache`: a look into the store.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use clap::Subcommand;
+use fracture_cache::digest::Bytes;
+use fracture_cache::gc::Object;
+use fracture_cache::live::clock;
+use fracture_cache::{Artifact, Digest, Record, Store, StoreError, inventory};
+use serde_json::{Value, json};
+
+use super::failure::{Exit, Failure, printable};
+use super::gc::Holdings;
+use super::project::Project;
+use super::units::{age_text, bytes_text, columns};
+use super::{SpecArgs, StoreArgs, print, tables};
+use crate::engine::store_error;
+use crate::engine::views::Content;
+
+/// `cache`.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// List the results in the store, the latest first.
+    Ls(StoreArgs),
+    /// Say what takes up how much.
+    Stat(StoreArgs),
+    /// Print where a stage's result lies.
+    Path {
+        #[command(flatten)]
+        spec: SpecArgs,
+        /// The stage, or `STAGE.OUTPUT` for a side output.
+        stage: String,
+    },
+    /// Read every object and compare it with its digest; what is damaged is set aside.
+    Check(StoreArgs),
+}
+
+/// Does what the subcommand says.
+pub fn cache(command: &CacheCommand, json: bool) -> Result<Exit, Failure> {
+    match command {
+        CacheCommand::Ls(args) => list(&args.open()?, json),
+        CacheCommand::Stat(args) => stat(&args.open()?, json),
+        CacheCommand::Path { spec, stage } => path(spec, stage, json),
+        CacheCommand::Check(args) => check(&args.open()?, json),
+    }
+}
+
+/// The objects by digest.
+fn there(store: &Store) -> Result<HashMap<Digest<Bytes>, Object>, Failure> {
+    let objects = inventory::objects(store).map_err(store_error)?;
+    Ok(objects.into_iter().map(|object| (object.digest, object)).collect())
+}
+
+/// The objects of a record.
+fn objects_of(record: &Record) -> impl Iterator<Item = (&Digest<Bytes>, u64)> {
+    record.outputs.iter().flat_map(|output| output.artifact.objects())
+}
+
+fn list(store: &Store, as_json: bool) -> Result<Exit, Failure> {
+    let holdings = Holdings::read(store)?;
+    let there = there(store)?;
+    let now = clock(store).map_err(store_error)?;
+    let mut listed = Vec::new();
+    for record in &holdings.records {
+        let objects: Option<Vec<&Object>> = objects_of(record).map(|(digest, _)| there.get(digest)).collect();
+        // The result of a record whose objects are gone is not there.
+        let Some(objects) = objects.filter(|objects| !objects.is_empty()) else {
+            continue;
+        };
+        let size: u64 = objects_of(record).map(|(_, size)| size).sum();
+        let newest = objects.iter().map(|object| object.written).max();
+        let age = newest
+            .and_then(|newest| now.duration_since(newest).ok())
+            .unwrap_or_default();
+        listed.push((age, holdings.name(&record.action), record, size));
+    }
+    listed.sort_by(|(one_age, one, ..), (other_age, other, ..)| (one_age, one).cmp(&(other_age, other)));
+    if as_json {
+        let entry = |(age, name, record, size): &(Duration, String, &Record, u64)| {
+            let known = holdings.names.contains_key(&record.action).then_some(name);
+            json!({
+                "task": known, "kind": record.kind, "rows": record.rows, "bytes": size, "age_seconds": age.as_secs(),
+                "seconds": record.seconds, "action": record.action.hex(), "incomplete": record.incomplete,
+            })
+        };
+        let all: Vec<Value> = listed.iter().map(entry).collect();
+        print(&format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default()))?;
+    } else {
+        let mut rows = vec![["task", "kind", "rows ", "size ", "age "].map(str::to_owned).to_vec()];
+        rows.extend(listed.iter().map(|(age, name, record, size)| {
+            vec![
+                printable(name),
+                record.kind.clone(),
+                record.rows.to_string(),
+                bytes_text(*size),
+                age_text(*age),
+            ]
+        }));
+        print(&columns(&rows))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn stat(store: &Store, as_json: bool) -> Result<Exit, Failure> {
+    let holdings = Holdings::read(store)?;
+    let mut rest = there(store)?;
+    let all: u64 = rest.values().map(|object| object.size).sum();
+    let count = rest.len();
+    // An object that several results share counts for the first kind in the alphabet.
+    let mut kinds: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    let mut records: Vec<&Record> = holdings.records.iter().collect();
+    records.sort_by(|one, other| one.kind.cmp(&other.kind));
+    for record in records {
+        let whole =
+            objects_of(record).count() > 0 && objects_of(record).all(|(digest, size)| store.contains(digest, size));
+        let bytes: u64 = objects_of(record)
+            .filter_map(|(digest, _)| rest.remove(digest))
+            .map(|object| object.size)
+            .sum();
+        let sum = kinds.entry(&record.kind).or_default();
+        *sum = (sum.0 + u64::from(whole), sum.1 + bytes);
+    }
+    let unrecorded: u64 = rest.values().map(|object| object.size).sum();
+    let mut folders = Vec::new();
+    for name in ["memo", "records", "runs", "staging", "quarantine"] {
+        folders.push((name, inventory::folder_bytes(store, name).map_err(store_error)?));
+    }
+    if as_json {
+        let kinds: Vec<Value> = kinds
+            .iter()
+            .map(|(kind, (results, bytes))| json!({ "kind": kind, "results": results, "bytes": bytes }))
+            .collect();
+        let folders: serde_json::Map<String, Value> = folders
+            .iter()
+            .map(|(name, bytes)| ((*name).to_owned(), json!(bytes)))
+            .collect();
+        let value = json!({
+            "store": store.root(), "objects": { "count": count, "bytes": all }, "kinds": kinds,
+            "unrecorded_bytes": unrecorded, "folders": folders,
+        });
+        print(&format!(
+            "{}\n",
+            serde_json::to_string_pretty(&value).unwrap_or_default()
+        ))?;
+        return Ok(Exit::Done);
+    }
+    let mut rows = vec![["kind", "results ", "size "].map(str::to_owned).to_vec()];
+    for (kind, (results, bytes)) in &kinds {
+        rows.push(vec![(*kind).to_owned(), results.to_string(), bytes_text(*bytes)]);
+    }
+    if unrecorded > 0 {
+        rows.push(vec!["(no record)".to_owned(), String::new(), bytes_text(unrecorded)]);
+    }
+    rows.push(vec!["all objects".to_owned(), count.to_string(), bytes_text(all)]);
+    for (name, bytes) in folders.iter().filter(|(_, bytes)| *bytes > 0) {
+        rows.push(vec![(*name).to_owned(), String::new(), bytes_text(*bytes)]);
+    }
+    print(&columns(&rows))?;
+    Ok(Exit::Done)
+}
+
+fn path(spec: &SpecArgs, stage: &str, as_json: bool) -> Result<Exit, Failure> {
+    let (project, workspace, plan) = Project::planned(spec)?;
+    let mut paths = Vec::new();
+    for output in tables::outputs(&project, &plan, stage)? {
+        let own: Vec<Digest<Bytes>> = match &output.content {
+            // The last layer is the task's own.
+            Content::Layers(layers) => layers.last().map(|table| table.blob).into_iter().collect(),
+            Content::Other(artifact) => Artifact::objects(artifact).map(|(digest, _)| *digest).collect(),
+        };
+        paths.extend(
+            own.iter()
+                .map(|digest| workspace.store.blob_path(digest).display().to_string()),
+        );
+    }
+    if as_json {
+        print(&format!("{}\n", json!(paths)))?;
+    } else {
+        print(&paths.iter().map(|path| format!("{path}\n")).collect::<String>())?;
+    }
+    Ok(Exit::Done)
+}
+
+fn check(store: &Store, as_json: bool) -> Result<Exit, Failure> {
+    let holdings = Holdings::read(store)?;
+    let mut users: HashMap<Digest<Bytes>, Vec<String>> = HashMap::new();
+    let mut expected: HashMap<Digest<Bytes>, u64> = HashMap::new();
+    for record in &holdings.records {
+        for (digest, size) in objects_of(record) {
+            users.entry(*digest).or_default().push(holdings.name(&record.action));
+            expected.insert(*digest, size);
+        }
+    }
+    let objects = inventory::objects(store).map_err(store_error)?;
+    let bar = indicatif::ProgressBar::new(objects.iter().map(|object| object.size).sum());
+    let found = inventory::verify(store, &objects, &expected, &|bytes| bar.inc(bytes));
+    bar.finish_and_clear();
+    let mut damaged = Vec::new();
+    for (digest, error) in found {
+        match error {
+            // It went while we looked.
+            StoreError::Missing { .. } => {}
+            StoreError::Damaged { .. } => damaged.push((error.to_string(), users.remove(&digest).unwrap_or_default())),
+            other => return Err(store_error(other).into()),
+        }
+    }
+    let divergent = divergences(&holdings);
+    if as_json {
+        let damaged: Vec<Value> = damaged
+            .iter()
+            .map(|(error, tasks)| json!({ "message": error, "tasks": tasks }))
+            .collect();
+        let value = json!({ "objects": objects.len(), "damaged": damaged, "divergent": divergent });
+        print(&format!(
+            "{}\n",
+            serde_json::to_string_pretty(&value).unwrap_or_default()
+        ))?;
+    } else {
+        let mut text = String::new();
+        for (error, tasks) in &damaged {
+            let of = if tasks.is_empty() {
+                String::new()
+            } else {
+                format!(" (of {})", tasks.join(", "))
+            };
+            text.push_str(&format!("{}{}\n", printable(error), printable(&of)));
+        }
+        for name in &divergent {
+            text.push_str(&format!(
+                "{}: another run gave another result for the same inputs\n",
+                printable(name)
+            ));
+        }
+        text.push_str(&format!("{} objects read, {} damaged\n", objects.len(), damaged.len()));
+        print(&text)?;
+    }
+    if damaged.is_empty() {
+        return Ok(Exit::Done);
+    }
+    if store.is_read_only() {
+        eprintln!("hint: the store may only be read, so they lie where they lay");
+    } else {
+        eprintln!("hint: they were set aside; the next run computes them again");
+    }
+    Ok(Exit::Failed)
+}
+
+/// The tasks that have results which diverge.
+fn divergences(holdings: &Holdings) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let twice = holdings.records.iter().filter(|record| !seen.insert(record.action));
+    let mut names: Vec<String> = twice.map(|record| holdings.name(&record.action)).collect();
+    names.sort();
+    names.dedup();
+    names
+}

@@ -18,6 +18,7 @@ mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -28,7 +29,13 @@ use failure::Failure;
 ///
 /// A pipeline is a YAML file. `fracture run` computes what is missing, and nothing else.
 #[derive(Debug, Parser)]
-#[command(version, about, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    version,
+    about,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -97,7 +104,7 @@ struct RunArgs {
     #[arg(long, value_name = "SELECTOR")]
     only: Vec<String>,
     /// Stages that run side by side (default: one a core).
-    #[arg(long, short, value_name = "N")]
+    #[arg(long, short, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     jobs: Option<usize>,
     /// When a task fails, go on with what does not depend on it.
     #[arg(long)]
@@ -221,6 +228,9 @@ struct DoctorArgs {
     offline: bool,
 }
 
+/// Whether the user asked for JSON; set once, before anything is said.
+static JSON: AtomicBool = AtomicBool::new(false);
+
 /// Parses the command line, does what it says, and gives the exit code.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -228,11 +238,16 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are no errors; clap knows where each is printed.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+            return if error.use_stderr() {
+                Exit::Usage.into()
+            } else {
+                Exit::Done.into()
+            };
         }
     };
     log(cli.verbose);
     let json = cli.json;
+    JSON.store(json, Ordering::Relaxed);
     let result = match cli.command {
         Command::Run(args) => run::run(&args, json),
         Command::Plan(args) => plan::plan(&args, json),
@@ -258,9 +273,16 @@ pub fn main() -> ExitCode {
 fn log(verbose: bool) {
     use tracing_subscriber::EnvFilter;
     // ONNX Runtime is talkative below warnings.
-    let default = if verbose { "fracture=debug,ort=warn" } else { "warn,ort=warn" };
+    let default = if verbose {
+        "fracture=debug,fracture_cache=debug,ort=warn"
+    } else {
+        "error,ort=error"
+    };
     let filter = EnvFilter::try_from_env("FRACTURE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
 }
 
 /// Prints to stdout; a reader that went away is no error.
@@ -268,11 +290,12 @@ fn print(text: &str) -> Result<(), Failure> {
     use std::io::Write as _;
     let mut out = anstream::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(fracture_stage::Error::new(fracture_stage::ErrorKind::Environment, "can not write to stdout")
-                .cause(error)
-                .into())
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(fracture_stage::Error::new(
+            fracture_stage::ErrorKind::Environment,
+            "can not write to stdout",
+        )
+        .cause(error)
+        .into()),
         _ => Ok(()),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use fracture_stage::Error;
 use serde_json::json;
 
 use super::failure::{Exit, Failure};
@@ -17,14 +18,15 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
     let project = Project::compile(&args.spec)?;
     let workspace = project.open()?;
     let pipeline = &project.pipeline;
-    let reader = progress::reader(pipeline, args.events.is_some());
+    let reader = progress::reader(pipeline, args.events.is_some(), json);
     // Before any result is looked at: from here on no collection removes one.
     let _present = history::enter(&workspace.store, &runs::surroundings().who, reader.as_ref())?;
     let plan = Plan::new(pipeline, &workspace)?;
+    figures::check_targets(pipeline, &plan)?;
     let lock_path = project.lock_path();
     let before = Lock::read(&lock_path)?;
     if args.locked {
-        check_recipes(&project, &plan, &before)?;
+        check_recipes(&project, &plan, &before, json)?;
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let options = RunOptions {
@@ -40,7 +42,7 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
     let drawn = figures::write_all(pipeline, &workspace, &outcomes.plan, &sink)?;
     let after = outcomes.plan.lock(pipeline);
     if args.locked {
-        check_outputs(&before, &after)?;
+        check_outputs(&before, &after, json)?;
     } else if args.spec.set.is_empty() {
         merged(after, before, &outcomes.plan, &project).write(&lock_path)?;
     } else {
@@ -51,7 +53,11 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
     record.end(pipeline, &outcomes)?;
     if json {
         let summary = &outcomes.summary;
-        let lock = lock_path.strip_prefix(&pipeline.root).unwrap_or(&lock_path).display().to_string();
+        let lock = lock_path
+            .strip_prefix(&pipeline.root)
+            .unwrap_or(&lock_path)
+            .display()
+            .to_string();
         print(&format!(
             "{}\n",
             json!({ "tasks": summary.tasks, "rows": summary.rows, "seconds": summary.seconds, "lock": lock })
@@ -63,9 +69,6 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
         return Ok(Exit::Interrupted);
     }
     if let Some((_, error)) = outcomes.failures.first() {
-        if json {
-            outcomes.failures.iter().for_each(|(_, error)| eprintln!("{}", super::failure::error_json(error)));
-        }
         // The events have told each failure already.
         return Ok(match super::failure::exit_code(error.kind) {
             Exit::Interrupted => Exit::Interrupted,
@@ -77,7 +80,11 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
 
 /// The new lock file: the lines of this run, and the old lines of tasks that this run did not reach.
 fn merged(mut after: Lock, before: Lock, plan: &Plan, project: &Project) -> Lock {
-    let unreached = project.pipeline.tasks.iter().filter(|task| plan.tasks[task.id.0 as usize].result.is_none());
+    let unreached = project
+        .pipeline
+        .tasks
+        .iter()
+        .filter(|task| plan.tasks[task.id.0 as usize].result.is_none());
     let mut kept = false;
     for task in unreached {
         if let Some(lines) = before.tasks.get(&task.name) {
@@ -94,40 +101,59 @@ fn merged(mut after: Lock, before: Lock, plan: &Plan, project: &Project) -> Lock
 }
 
 /// `--locked`, before the run: every task is described as the lock file says.
-fn check_recipes(project: &Project, plan: &Plan, lock: &Lock) -> Result<(), Failure> {
+fn check_recipes(project: &Project, plan: &Plan, lock: &Lock, json: bool) -> Result<(), Failure> {
     let tasks = project.pipeline.tasks.iter();
     let different: Vec<&str> = tasks
         .filter(|task| {
             let recipe = plan.tasks[task.id.0 as usize].recipe;
-            !lock.tasks.get(&task.name).is_some_and(|lines| lines.iter().any(|line| line.recipe == recipe))
+            !lock
+                .tasks
+                .get(&task.name)
+                .is_some_and(|lines| lines.iter().any(|line| line.recipe == recipe))
         })
         .map(|task| task.name.as_str())
         .collect();
     if different.is_empty() {
         return Ok(());
     }
-    eprintln!("{} differs from its lock file `{}`:", project.pipeline.name, shown(&project.lock_path()));
-    different.iter().take(20).for_each(|name| eprintln!("  {}", super::failure::printable(name)));
-    eprintln!("  hint: `fracture why SPEC TASK` says what changed; `fracture run` without --locked writes a new lock file");
-    Err(Failure::Told(Exit::Different))
+    let what = format!(
+        "`{}` differs from its lock file `{}`",
+        project.pipeline.name,
+        shown(&project.lock_path())
+    );
+    Err(differs(&what, &different, json))
 }
 
 /// `--locked`, after the run: every task gave what the lock file says.
-fn check_outputs(before: &Lock, after: &Lock) -> Result<(), Failure> {
+fn check_outputs(before: &Lock, after: &Lock, json: bool) -> Result<(), Failure> {
     let different: Vec<&String> = after
         .tasks
         .iter()
         .filter(|(name, lines)| {
             let Some(line) = lines.first() else { return false };
-            before.task(name, &line.recipe).is_none_or(|locked| locked.output != line.output)
+            before
+                .task(name, &line.recipe)
+                .is_none_or(|locked| locked.output != line.output)
         })
         .map(|(name, _)| name)
         .collect();
     if different.is_empty() {
         return Ok(());
     }
-    eprintln!("results differ from the lock file:");
-    different.iter().take(20).for_each(|name| eprintln!("  {}", super::failure::printable(name)));
-    Err(Failure::Told(Exit::Different))
+    let different: Vec<&str> = different.into_iter().map(String::as_str).collect();
+    Err(differs("results differ from the lock file", &different, json))
 }
 
+/// Tells which tasks differ from the lock file.
+fn differs(what: &str, tasks: &[&str], json: bool) -> Failure {
+    const SHOWN: usize = 20;
+    let error = tasks.iter().take(SHOWN).fold(Error::pipeline(what), Error::cause);
+    let error = if tasks.len() > SHOWN {
+        error.cause(format!("and {} more", tasks.len() - SHOWN))
+    } else {
+        error
+    };
+    let error = error.hint("`fracture why SPEC TASK` says what changed; a run without --locked writes a new lock file");
+    Failure::Error(error).report(json);
+    Failure::Told(Exit::Different)
+}

@@ -25,7 +25,10 @@ pub fn show(args: &ShowArgs, json: bool) -> Result<Exit, Failure> {
     let text = if json {
         let mut rows = fracture_table::to_json(std::slice::from_ref(&batch));
         rows.truncate(args.rows.unwrap_or(usize::MAX));
-        format!("{}\n", serde_json::to_string_pretty(&Value::Array(rows)).unwrap_or_default())
+        format!(
+            "{}\n",
+            serde_json::to_string_pretty(&Value::Array(rows)).unwrap_or_default()
+        )
     } else {
         display(&batch, args.rows.unwrap_or(ROWS))?
     };
@@ -41,14 +44,23 @@ pub fn export(args: &ExportArgs, json: bool) -> Result<Exit, Failure> {
     let batch = join(&outputs, args.columns.as_deref(), &workspace)?;
     fracture_table::export(std::slice::from_ref(&batch), &args.to, format)?;
     if !json {
-        eprintln!("{} rows, {} columns -> {}", batch.num_rows(), batch.num_columns(), args.to.display());
+        eprintln!(
+            "{} rows, {} columns -> {}",
+            batch.num_rows(),
+            batch.num_columns(),
+            args.to.display()
+        );
     }
     Ok(Exit::Done)
 }
 
 fn display(batch: &arrow::record_batch::RecordBatch, rows: usize) -> Result<String, Failure> {
     let width = terminal_width();
-    Ok(printable(&fracture_table::display(std::slice::from_ref(batch), rows, width)))
+    Ok(printable(&fracture_table::display(
+        std::slice::from_ref(batch),
+        rows,
+        width,
+    )))
 }
 
 /// The width of the terminal on stdout; wide when it is a pipe.
@@ -57,7 +69,9 @@ fn terminal_width() -> usize {
     if !std::io::stdout().is_terminal() {
         return 400;
     }
-    rustix::termios::tcgetwinsize(std::io::stdout()).map_or(120, |size| usize::from(size.ws_col)).max(40)
+    rustix::termios::tcgetwinsize(std::io::stdout())
+        .map_or(120, |size| usize::from(size.ws_col))
+        .max(40)
 }
 
 /// The tables of a stage's tasks, which must all be there.
@@ -70,26 +84,37 @@ pub fn outputs(project: &Project, plan: &Plan, name: &str) -> Result<Vec<Arc<Out
     };
     let Some(node) = pipeline.stage(stage) else {
         let names: Vec<&str> = pipeline.stages.iter().map(|stage| stage.name.as_str()).collect();
-        let near = names.iter().filter(|other| strsim::damerau_levenshtein(other, stage) <= 2).next();
+        let near = names
+            .iter()
+            .find(|other| strsim::damerau_levenshtein(other, stage) <= 2);
         let hint = near.map_or_else(
             || format!("the stages are {}", names.join(", ")),
             |near| format!("there is a stage `{near}`"),
         );
-        return Err(Error::pipeline(format!("there is no stage `{stage}`")).hint(hint).into());
+        return Err(Error::pipeline(format!("there is no stage `{stage}`"))
+            .hint(hint)
+            .into());
     };
     let mut outputs = Vec::with_capacity(node.tasks.len());
     for id in &node.tasks {
         let task = &pipeline.tasks[id.0 as usize];
         let Some(result) = &plan.tasks[id.0 as usize].result else {
-            return Err(Error::pipeline(format!("the result of `{}` is not there yet", task.name))
-                .hint(format!("`fracture run {}` computes it", project.pipeline.path.display()))
-                .into());
+            return Err(
+                Error::pipeline(format!("the result of `{}` is not there yet", task.name))
+                    .hint(format!(
+                        "`fracture run {}` computes it",
+                        project.pipeline.path.display()
+                    ))
+                    .into(),
+            );
         };
         let Some(found) = result.output(output) else {
             let names: Vec<&str> = result.outputs.iter().map(|(name, _)| name.as_str()).collect();
-            return Err(Error::pipeline(format!("`{stage}` has no output `{}`", output.unwrap_or_default()))
-                .hint(format!("its outputs are {}", names.join(", ")))
-                .into());
+            return Err(
+                Error::pipeline(format!("`{stage}` has no output `{}`", output.unwrap_or_default()))
+                    .hint(format!("its outputs are {}", names.join(", ")))
+                    .into(),
+            );
         };
         outputs.push(Arc::clone(found));
     }
@@ -97,12 +122,7 @@ pub fn outputs(project: &Project, plan: &Plan, name: &str) -> Result<Vec<Arc<Out
 }
 
 /// Prints the tables that `plot: table` figures show.
-pub fn print_figures(
-    pipeline: &Pipeline,
-    workspace: &Workspace,
-    plan: &Plan,
-    drawn: &[String],
-) -> Result<(), Failure> {
+pub fn print_figures(pipeline: &Pipeline, workspace: &Workspace, plan: &Plan, drawn: &[String]) -> Result<(), Failure> {
     for task in &pipeline.tasks {
         let table = task.with.get("plot").and_then(Value::as_str) == Some("table");
         if !table || !pipeline.stages[task.stage].figure || !drawn.contains(&task.name) {
@@ -122,4 +142,3 @@ pub fn print_figures(
     }
     Ok(())
 }
-

@@ -15,7 +15,7 @@ use arrow::ipc::reader::FileReader;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use fracture_cache::{arrow_type, column_type};
 use fracture_stage::manifest::type_name;
-use fracture_stage::{Context, Error, Files, Inputs, Open, Output, Work};
+use fracture_stage::{Context, Error, ErrorKind, Files, Inputs, Open, Output, Work};
 use serde_json::{Map, Value, json};
 
 use crate::parameters::{Parameters, TableFormat, YieldType};
@@ -95,7 +95,11 @@ fn table(
 ) -> Result<RecordBatch, Error> {
     let bytes = fs::read(folder.join(name))
         .map_err(|error| Error::task(format!("$OUT/{name} can not be read")).cause(error))?;
-    let blame = |error: Error| error.context(format!("$OUT/{name} is damaged, or was not written to its end"));
+    // `load` speaks of an input of the pipeline; here it is the task that failed.
+    let blame = |error: Error| Error {
+        kind: ErrorKind::Task,
+        ..error.context(format!("$OUT/{name} is damaged, or was not written to its end"))
+    };
     let written = match format {
         TableFormat::Arrow => arrow_columns(&bytes).map_err(blame)?,
         TableFormat::Csv => csv_columns(&bytes).map_err(blame)?,

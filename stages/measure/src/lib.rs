@@ -17,3 +17,10 @@ pub mod threshold;
 
 #[cfg(test)]
 mod testing;
+
+use fracture_stage::Declaration;
+
+/// The stage kinds of this crate.
+pub fn declarations() -> Vec<Declaration> {
+    vec![threshold::declaration(), fracture::declaration(), frontier::declaration()]
+}

@@ -1,0 +1,10 @@
+//! The stages of geometry and the game: landscape, flow, Stackelberg and the four numbers; tables in, tables out.
+
+#![forbid(unsafe_code)]
+
+use fracture_stage::Declaration;
+
+/// The stage kinds of this crate.
+pub fn declarations() -> Vec<Declaration> {
+    Vec::new()
+}

@@ -22,5 +22,9 @@ use fracture_stage::Declaration;
 
 /// The stage kinds of this crate.
 pub fn declarations() -> Vec<Declaration> {
-    vec![threshold::declaration(), fracture::declaration(), frontier::declaration()]
+    vec![
+        threshold::declaration(),
+        fracture::declaration(),
+        frontier::declaration(),
+    ]
 }

@@ -24,6 +24,18 @@ impl Scale {
         if high - low <= 0.0 {
             high = 0.1;
         }
+        Self::spanning(low, high, most)
+    }
+
+    /// The shortest such axis that holds both ends, whether or not 0 is between them.
+    pub fn spanning(low: f64, high: f64, most: usize) -> Self {
+        let (low, high) = if high > low {
+            (low, high)
+        } else {
+            // One value sits in the middle of an axis of its own size.
+            let half = if low == 0.0 { 0.5 } else { low.abs() / 2.0 };
+            (low - half, low + half)
+        };
         let most = most.max(1) as i64;
         let mut exponent = ((high - low) / most as f64).log10().floor() as i32 - 1;
         loop {
@@ -48,6 +60,24 @@ impl Scale {
                 }
             }
             exponent += 1;
+        }
+    }
+
+    /// The axis of shares, 0 to 1.
+    pub fn shares(most: usize) -> Self {
+        Self::spanning(0.0, 1.0, most)
+    }
+
+    /// An axis with ends and ticks of its own, labelled with as many digits as the ticks need.
+    pub fn with_ticks(low: f64, high: f64, ticks: Vec<f64>) -> Self {
+        let exact = |tick: &f64, digits: usize| (format!("{tick:.digits$}").parse::<f64>()).is_ok_and(|to| to == *tick);
+        let needed = |tick: &f64| (0..4).find(|digits| exact(tick, *digits)).unwrap_or(4);
+        let digits = ticks.iter().map(needed).max().unwrap_or(0);
+        Self {
+            low,
+            high,
+            ticks,
+            digits,
         }
     }
 

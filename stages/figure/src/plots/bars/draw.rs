@@ -1,119 +1,53 @@
 //! Drawing a bar chart.
 
-use super::arrange::{Arrangement, GAP, MARGIN, STEEP, TEXT, arrange};
-use super::{Bar, Bars, Panel, measure, words};
+use super::arrange::{Arrangement, GAP, arrange};
+use super::{Bar, Bars, Drawing, Panel};
+use crate::axes::STEEP;
+use crate::caption::measure;
 use crate::font::Font;
+use crate::glyphs::{Key, cross, swatch};
+use crate::groups::words;
+use crate::page::{MARGIN, Page, TEXT};
 use crate::palette;
 use crate::scale::Scale;
-use crate::scene::{Anchor, Color, GREY, GRID, INK, Line, Path, Scene, Text, WHITE};
+use crate::scene::{Anchor, GRID, INK, Line, Path, Scene, Text, WHITE};
 
-/// Size of a title.
-const TITLE: f64 = 8.0;
-/// Distance of lines of text.
-const LEADING: f64 = TEXT * 1.3;
-/// Size of a swatch in the legend.
-const SWATCH: f64 = 6.0;
 /// The tick of a noise floor.
-const NOISE: Line = Line {
-    color: INK,
-    width: 0.9,
-    dash: Some([2.0, 1.2]),
-};
+const NOISE: Line = Line::solid(INK, 0.9).dashed(2.0, 1.2);
 
 /// Draws a bar chart.
-pub fn draw(font: &Font, bars: &Bars, title: Option<&str>) -> Scene {
+pub fn draw(drawing: &Drawing<'_>, bars: &Bars) -> Scene {
+    let font = drawing.font;
     let ends = bars.all().flat_map(|bar| {
         let (low, high) = bar.interval.unzip();
         [bar.value, low, high, bar.noise].into_iter().flatten()
     });
     let scale = Scale::around(ends, 5);
-    let plan = arrange(font, bars, &scale);
-    let mut scene = Scene {
-        width: plan.width,
-        height: 0.0,
-        title: title.map_or_else(
-            || format!("{} by {}", measure(&bars.y), words(&bars.x.0)),
-            str::to_owned,
-        ),
-        description: bars.caption.clone(),
-        marks: Vec::new(),
-    };
-    let inner = plan.width - 2.0 * MARGIN;
-    let mut y = MARGIN;
-    for line in title.map(|title| font.wrap(title, TITLE, inner)).unwrap_or_default() {
-        y += TITLE;
-        scene.text(font, &Text::new(&line, TITLE, Anchor::Start), [MARGIN, y]);
-        y += TITLE * 0.35;
-    }
-    y = legend(&mut scene, font, bars, y);
-    y = panels(&mut scene, font, bars, &plan, &scale, y);
-    let x_title = words(&bars.x.0);
+    let plan = arrange(font, bars, &scale, drawing.parameters.page());
+    let named = format!("{} by {}", measure(&bars.y), words(&bars.x.0));
+    let mut page = Page::new(font, plan.width, drawing.parameters.title.as_deref(), &named);
+    page.legend(&legend(bars));
+    page.y = panels(&mut page.scene, font, bars, &plan, &scale, page.y);
     let middle = plan.left + (plan.width - plan.left - MARGIN) / 2.0;
-    y += TEXT;
-    scene.text(font, &Text::new(&x_title, TEXT, Anchor::Middle), [middle, y]);
-    y += 4.0;
-    for line in font.wrap(&bars.caption, TEXT, inner) {
-        y += LEADING;
-        scene.text(font, &Text::new(&line, TEXT, Anchor::Start).colored(GREY), [MARGIN, y]);
-    }
-    scene.height = y + 3.0 + MARGIN;
-    scene
+    page.y += TEXT;
+    let at = [middle, page.y];
+    page.text(&Text::new(&words(&bars.x.0), TEXT, Anchor::Middle), at);
+    page.finish(&bars.caption)
 }
 
-/// What a place of the legend shows.
-enum Entry<'a> {
-    Name(String),
-    Series(usize, &'a str),
-    Noise,
-}
-
-/// Draws the legend below `top`; gives its lower end.
-fn legend(scene: &mut Scene, font: &Font, bars: &Bars, top: f64) -> f64 {
-    let mut entries: Vec<Entry<'_>> = Vec::new();
+/// What colours and ticks mean.
+fn legend(bars: &Bars) -> Vec<(Key, String)> {
+    let mut entries: Vec<(Key, String)> = Vec::new();
     if !bars.color.0.is_empty() {
-        entries.push(Entry::Name(format!("{}:", words(&bars.color.0))));
-        entries.extend(
-            bars.color
-                .1
-                .iter()
-                .enumerate()
-                .map(|(index, name)| Entry::Series(index, name)),
-        );
+        entries.push((Key::Name, format!("{}:", words(&bars.color.0))));
+        let count = bars.color.1.len();
+        let series = bars.color.1.iter().enumerate();
+        entries.extend(series.map(|(index, name)| (Key::Series(index, count), name.clone())));
     }
     if bars.all().any(|bar| bar.noise.is_some()) {
-        entries.push(Entry::Noise);
+        entries.push((Key::Line(NOISE), "noise floor (A/A pair)".to_owned()));
     }
-    if entries.is_empty() {
-        return top + 2.0;
-    }
-    let right = scene.width - MARGIN;
-    let (mut x, mut y) = (MARGIN, top + TEXT + 1.0);
-    for entry in entries {
-        let (text, mark) = match &entry {
-            Entry::Name(name) => (name.clone(), 0.0),
-            Entry::Series(_, name) => ((*name).to_owned(), SWATCH + 3.0),
-            Entry::Noise => ("noise floor (A/A pair)".to_owned(), 2.0 * SWATCH + 3.0),
-        };
-        let text = font.cut(&text, TEXT, right - MARGIN - mark);
-        let wide = mark + font.width(&text, TEXT);
-        if x > MARGIN && x + wide > right {
-            x = MARGIN;
-            y += LEADING + 1.0;
-        }
-        match entry {
-            Entry::Name(_) => {}
-            Entry::Series(index, _) => {
-                swatch(scene, index, bars.color.1.len(), [x, y - SWATCH + 0.5, SWATCH, SWATCH]);
-            }
-            Entry::Noise => {
-                let height = y - TEXT * 0.33;
-                scene.stroke(Path::line(&[[x, height], [x + 2.0 * SWATCH, height]]), NOISE);
-            }
-        }
-        scene.text(font, &Text::new(&text, TEXT, Anchor::Start), [x + mark, y]);
-        x += wide + if mark > 0.0 { 9.0 } else { 5.0 };
-    }
-    y + 4.0
+    entries
 }
 
 /// Draws all panels below `top`; gives their lower end.
@@ -252,42 +186,4 @@ fn body(scene: &mut Scene, (index, series): (usize, usize), [x, y, width, height
     } else {
         swatch(scene, index, series, [x, y, width, height]);
     }
-}
-
-/// A cross where there is no value.
-fn cross(scene: &mut Scene, [x, y]: [f64; 2], arm: f64) {
-    for side in [-1.0, 1.0] {
-        let points = [[x - arm, y - side * arm], [x + arm, y + side * arm]];
-        scene.stroke(Path::line(&points), Line::solid(GREY, 0.8));
-    }
-}
-
-/// A filled rectangle in a series' colour, hatched where colours alone would be too near in grey.
-fn swatch(scene: &mut Scene, index: usize, series: usize, [x, y, width, height]: [f64; 4]) {
-    let (color, hatched): (Color, bool) = palette::series(index, series);
-    let path = Path::rect(x, y, width, height);
-    scene.fill(path.clone(), color);
-    if hatched {
-        for line in hatch([x, y, width, height]) {
-            scene.stroke(Path::line(&line), Line::solid(WHITE, 0.7));
-        }
-    }
-    scene.stroke(path, Line::solid(INK, 0.4));
-}
-
-/// Lines at 45 degrees inside a rectangle.
-fn hatch([x, y, width, height]: [f64; 4]) -> Vec<[[f64; 2]; 2]> {
-    const STEP: f64 = 2.6;
-    let count = ((width + height) / STEP) as usize;
-    let line = |index: usize| {
-        // The points of the line are those whose distances from the left and the lower edge add up to `sum`.
-        let sum = (index as f64 + 0.5) * STEP;
-        let right = sum.min(width);
-        let left = (sum - height).max(0.0);
-        [
-            [x + left, y + height - (sum - left)],
-            [x + right, y + height - (sum - right)],
-        ]
-    };
-    (0..count).map(line).collect()
 }

@@ -1,19 +1,41 @@
 //! `plot: bars`: a value with its interval by one column, coloured by a second, a panel per value of a third.
 
 mod arrange;
-mod caption;
 mod draw;
 
 use fracture_stage::Error;
+use fracture_stage::stage::Need;
 
-pub use draw::draw;
-
+use super::{Drawing, Drawn, Input, NOTED, needs};
+use crate::caption;
+use crate::groups::{MOST, choose, too_many, words};
 use crate::order;
 use crate::parameters::FigureParameters;
 use crate::rows::{Rows, list};
 
-/// Columns of which a bar chart shows one value when `where` does not choose, and the value that is preferred.
-const SINGLE: &[(&str, &str)] = &[("contrast", "train->deploy"), ("aggregate", "product")];
+/// What a bar chart reads.
+pub fn inputs(parameters: &FigureParameters) -> Vec<Input> {
+    let y = height(parameters);
+    let drawn = [&parameters.x, &parameters.color, &parameters.panel];
+    let mut read: Vec<Need> = drawn.into_iter().flatten().map(|name| Need::any(name)).collect();
+    read.push(Need::any(y));
+    read.extend(["low", "high"].map(|end| Need::optional(&format!("{y}_{end}"))));
+    vec![Input::main(&[], needs(read, NOTED))]
+}
+
+/// Draws a bar chart.
+///
+/// # Errors
+/// When the table has no row, or no place for one.
+pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
+    let parameters = drawing.parameters;
+    let named = [&parameters.x, &parameters.color, &parameters.panel];
+    let shown: Vec<&str> = named.into_iter().flatten().map(String::as_str).collect();
+    let (rows, notes) = choose(drawing.main()?.clone(), parameters, &shown)?;
+    let bars = gather(&rows, parameters, &notes)?;
+    let scene = draw::draw(drawing, &bars);
+    Ok(Drawn { table: rows, scene })
+}
 
 /// One bar.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -60,49 +82,17 @@ impl Bars {
 }
 
 /// The column of the heights.
-pub fn height(parameters: &FigureParameters) -> &str {
+fn height(parameters: &FigureParameters) -> &str {
     parameters.y.as_deref().unwrap_or("fracture")
-}
-
-/// Chooses the rows that a bar chart shows: where a table holds several contrasts or aggregates, the one that is
-/// preferred or else the first. Gives notes on what was chosen.
-///
-/// # Errors
-/// When there is no row.
-pub fn choose(rows: Rows, parameters: &FigureParameters) -> Result<(Rows, Vec<String>), Error> {
-    if rows.count() == 0 {
-        return Err(Error::task("there is nothing to draw: the table has no row")
-            .hint("`fracture show` the stage that the figure is `from`; are its inputs empty?"));
-    }
-    let mut rows = rows.chosen(&parameters.filter)?;
-    let mut notes = Vec::new();
-    for (name, preferred) in SINGLE {
-        let drawn = [&parameters.x, &parameters.color, &parameters.panel];
-        if parameters.filter.contains_key(*name) || drawn.iter().any(|column| column.as_deref() == Some(name)) {
-            continue;
-        }
-        let values = rows.distinct(name);
-        if values.len() < 2 {
-            continue;
-        }
-        let kept = values.iter().find(|value| value == preferred).unwrap_or(&values[0]);
-        let mask: Vec<bool> = rows.texts(name)?.iter().map(|text| text == kept).collect();
-        rows = rows.kept(&mask)?;
-        notes.push(format!("{kept} is shown, one of {} {name}s", values.len()));
-    }
-    Ok((rows, notes))
 }
 
 /// Reads the bars from the rows that were chosen.
 ///
 /// # Errors
 /// When the value is no number, or several rows belong to one bar and no key column tells them apart.
-pub fn gather(rows: &Rows, parameters: &FigureParameters, notes: &[String]) -> Result<Bars, Error> {
+fn gather(rows: &Rows, parameters: &FigureParameters, notes: &[String]) -> Result<Bars, Error> {
     let y = height(parameters);
-    let values = rows.numbers(y).ok_or_else(|| match rows.column(y) {
-        Some(_) => Error::pipeline(format!("column `{y}` is no number")).hint("name a number with `y`"),
-        None => rows.missing(y),
-    })?;
+    let values = rows.values(y)?;
     let x = match &parameters.x {
         Some(name) => name.clone(),
         None => default_x(rows, parameters)?,
@@ -119,6 +109,9 @@ pub fn gather(rows: &Rows, parameters: &FigureParameters, notes: &[String]) -> R
     let mut titles: Vec<&Vec<String>> = places.iter().map(|place| &place.panel).collect();
     titles.sort_by(|one, other| in_order(&panels, one, other));
     titles.dedup();
+    if titles.len() > MOST {
+        return Err(too_many(titles.len(), &panels));
+    }
     let empty = vec![vec![None; colors.len()]; xs.len()];
     let title = |values: &Vec<String>| {
         let parts = panels
@@ -169,7 +162,7 @@ pub fn gather(rows: &Rows, parameters: &FigureParameters, notes: &[String]) -> R
             bars.x.0
         )));
     }
-    bars.caption = caption::caption(rows, &bars, notes);
+    bars.caption = describe(rows, &bars, &panels, notes);
     Ok(bars)
 }
 
@@ -265,22 +258,18 @@ fn default_x(rows: &Rows, parameters: &FigureParameters) -> Result<String, Error
         .ok_or_else(|| Error::pipeline("nothing says what is along the x axis").hint("name a column with `x`"))
 }
 
-/// What a column is called in a figure.
-pub fn words(column: &str) -> String {
-    column.replace('_', " ")
-}
-
-/// What the y axis is called.
-pub fn measure(column: &str) -> String {
-    match column {
-        "fracture" => "FRACTURE (share of prompts)".to_owned(),
-        "fracture_other" => "FRACTURE at the other τ (share of prompts)".to_owned(),
-        "anti" => "anti-FRACTURE (share of prompts)".to_owned(),
-        "net" => "net FRACTURE (share of prompts)".to_owned(),
-        "headline" => "headline rate (share of prompts)".to_owned(),
-        "train_unsafe" => "unsafe under train (share)".to_owned(),
-        "deploy_unsafe" => "unsafe under deploy (share)".to_owned(),
-        "noise_floor" => "noise floor (share of prompts)".to_owned(),
-        other => words(other),
+/// The caption: what was measured, what whiskers are, and what was chosen.
+fn describe(rows: &Rows, bars: &Bars, panels: &[String], notes: &[String]) -> String {
+    let mut shown: Vec<&str> = vec![&bars.x.0, &bars.color.0];
+    shown.extend(panels.iter().map(String::as_str));
+    let facts = caption::facts(rows, "prompts per bar", &shown, notes);
+    let mut sentences = Vec::new();
+    if bars.all().any(|bar| bar.interval.is_some() && bar.value.is_some()) {
+        sentences.push(format!("whiskers: {} intervals", caption::confidence(rows)));
     }
+    if bars.all().any(|bar| bar.value.is_none()) {
+        sentences.push("×: no value".to_owned());
+    }
+    sentences.extend(notes.iter().cloned());
+    caption::join(&facts, sentences)
 }

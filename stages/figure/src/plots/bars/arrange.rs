@@ -1,17 +1,11 @@
 //! Where the panels of a bar chart go on a page of one or two columns.
 
 use super::Bars;
+use crate::axes::STEEP;
 use crate::font::Font;
+use crate::page::{COLUMN, MARGIN, PAGE, TEXT};
 use crate::scale::Scale;
 
-/// Width of a column of a paper, 8.5 cm in points.
-pub const COLUMN: f64 = 8.5 / 2.54 * 72.0;
-/// Width of a page of a paper, 17 cm.
-pub const PAGE: f64 = 2.0 * COLUMN;
-/// Size of the font.
-pub const TEXT: f64 = 7.0;
-/// Space around everything.
-pub const MARGIN: f64 = 4.0;
 /// Space between panels.
 pub const GAP: f64 = 8.0;
 
@@ -19,9 +13,6 @@ pub const GAP: f64 = 8.0;
 const BAR: (f64, f64) = (5.0, 17.0);
 /// Longest label of an x axis that is not cut.
 const LABEL: f64 = 80.0;
-/// Direction of labels that do not fit level, 60 degrees up.
-pub const STEEP: [f64; 2] = [0.5, -0.866_025_4];
-
 /// A layout.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Arrangement {
@@ -48,7 +39,7 @@ pub struct Arrangement {
 }
 
 /// Finds the narrowest layout in which labels and bars have room.
-pub fn arrange(font: &Font, bars: &Bars, scale: &Scale) -> Arrangement {
+pub fn arrange(font: &Font, bars: &Bars, scale: &Scale, page: Option<f64>) -> Arrangement {
     let ticks = scale.ticks.iter().map(|tick| font.width(&scale.label(*tick), TEXT));
     let before = ticks.fold(0.0, f64::max) + 3.0;
     let left = MARGIN + TEXT + 5.0 + before;
@@ -57,7 +48,7 @@ pub fn arrange(font: &Font, bars: &Bars, scale: &Scale) -> Arrangement {
     let series = bars.color.1.len() as f64;
     let thin = series * BAR.0 + 5.0;
     let slots = labels.len() as f64;
-    let level = fit(bars.panels.len(), slots * thin.max(longest + 3.0), left);
+    let level = fit(bars.panels.len(), slots * thin.max(longest + 3.0), left, page);
     let (steep, left, (width, columns)) = match level {
         Some(found) => (false, left, found),
         None => {
@@ -67,7 +58,7 @@ pub fn arrange(font: &Font, bars: &Bars, scale: &Scale) -> Arrangement {
             (
                 true,
                 left,
-                fit(bars.panels.len(), slots * slot, left).unwrap_or((PAGE, 1)),
+                fit(bars.panels.len(), slots * slot, left, page).unwrap_or((page.unwrap_or(PAGE), 1)),
             )
         }
     };
@@ -102,16 +93,17 @@ pub fn arrange(font: &Font, bars: &Bars, scale: &Scale) -> Arrangement {
 }
 
 /// The page's width and the number of panels beside each other, as even as it can be; `None` when not even one fits.
-fn fit(panels: usize, need: f64, left: f64) -> Option<(f64, usize)> {
+fn fit(panels: usize, need: f64, left: f64, page: Option<f64>) -> Option<(f64, usize)> {
     let beside = |width: f64| ((width - left - MARGIN + GAP) / (need + GAP)).floor() as usize;
-    if beside(COLUMN) >= panels {
-        return Some((COLUMN, panels));
+    let (column, whole) = page.map_or((COLUMN, PAGE), |page| (page, page));
+    if beside(column) >= panels {
+        return Some((column, panels));
     }
-    let most = beside(PAGE).min(panels);
+    let most = beside(whole).min(panels);
     if most == 0 {
         return None;
     }
     let columns = panels.div_ceil(panels.div_ceil(most));
-    let width = if beside(COLUMN) >= columns { COLUMN } else { PAGE };
+    let width = if beside(column) >= columns { column } else { whole };
     Some((width, columns))
 }

@@ -1,46 +1,13 @@
-//! Figures of made-up tables, through the stage. Set `FRACTURE_PICTURES` to a folder to look at the pictures.
-
-#![allow(clippy::unwrap_used)]
+//! Bar charts and tables as text.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use arrow::array::{ArrayRef, Float64Array, LargeStringArray, UInt32Array};
 use arrow::record_batch::RecordBatch;
-use fracture_cache::ColumnType;
-use fracture_cache::digest::Framed;
-use fracture_stage::stage::{Incoming, Inputs, Open, Output, Work};
-use fracture_stage::view::ColumnReader;
-use fracture_stage::{Context, Error, Files, View};
+use fracture_stage::{Error, View};
 use serde_json::{Value, json};
 
-struct Batch(RecordBatch);
-
-impl ColumnReader for Batch {
-    fn read(&self, column: &str) -> Result<ArrayRef, Error> {
-        self.0
-            .column_by_name(column)
-            .cloned()
-            .ok_or_else(|| Error::internal(column))
-    }
-}
-
-struct NoFiles;
-
-impl Files for NoFiles {
-    fn locate(&self, path: &str) -> std::path::PathBuf {
-        path.into()
-    }
-    fn head(&self, _: &std::path::Path, _: usize) -> Result<Vec<u8>, Error> {
-        Err(Error::internal("no files"))
-    }
-    fn size(&self, _: &std::path::Path) -> Option<u64> {
-        None
-    }
-    fn list(&self, _: &std::path::Path) -> Option<Vec<String>> {
-        None
-    }
-}
+use super::{files, labels, picture};
 
 /// A row of a table like that of `fracture`: labels, then fracture with its interval.
 #[derive(Clone)]
@@ -116,73 +83,20 @@ fn batch(rows: &[Row]) -> RecordBatch {
 }
 
 fn view(batch: &RecordBatch) -> View {
-    let reader: Arc<dyn ColumnReader> = Arc::new(Batch(batch.clone()));
-    let schema = batch.schema();
-    let kind = |field: &arrow::datatypes::FieldRef| match field.data_type() {
-        arrow::datatypes::DataType::Float64 => ColumnType::F64,
-        arrow::datatypes::DataType::UInt32 => ColumnType::U32,
-        _ => ColumnType::Text,
-    };
-    let columns = schema
-        .fields()
-        .iter()
-        .map(|field| (field.name().as_str(), kind(field), Framed::new("t").finish()));
-    let keys = ["axis", "model", "decoder"].map(str::to_owned);
-    View::stored(batch.num_rows(), &reader, columns).with_keys(keys)
+    super::view(batch, &["axis", "model", "decoder"])
 }
 
-/// The files of a figure.
 fn figure(with: &Value, views: Vec<View>) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    let built = (crate::declaration().build)(with, &Context::default());
-    let stage = built.map_err(|errors| Error::pipeline(errors[0].message.clone()))?;
-    let inputs = Inputs {
-        ports: vec![("table".to_owned(), views.into_iter().map(Incoming::Table).collect())],
-    };
-    let cancelled = AtomicBool::new(false);
-    let open = Open {
-        threads: 1,
-        offline: true,
-        cancelled: &cancelled,
-        note: &|_| {},
-        progress: &|_, _| {},
-        files: &NoFiles,
-    };
-    let Work::Whole(whole) = stage.work() else {
-        panic!("a figure is made at once")
-    };
-    let product = whole.run(&inputs, &open)?;
-    let blob = |(name, output): (&str, &Output)| match output {
-        Output::Blob(bytes) => (name.to_owned(), bytes.clone()),
-        other => panic!("a figure is a file, not {other:?}"),
-    };
-    Ok(product.outputs.iter().map(blob).collect())
+    files(with, vec![("table", views)])
 }
 
 fn bars(name: &str, rows: &[Row], more: &Value) -> Result<(String, Vec<u8>), Error> {
-    let mut with = json!({
-        "name": name, "plot": "bars", "to": ["f.svg", "f.png"],
-        "x": "axis", "color": "decoder", "panel": "model",
-    });
+    let mut with = json!({ "plot": "bars", "x": "axis", "color": "decoder", "panel": "model" });
     for (key, value) in more.as_object().unwrap() {
         with[key] = value.clone();
     }
-    let mut files = figure(&with, vec![view(&batch(rows))])?;
-    assert_eq!(files[1].0, "png");
-    let (svg, png) = (String::from_utf8(files.remove(0).1).unwrap(), files.remove(0).1);
-    if let Some(folder) = std::env::var_os("FRACTURE_PICTURES") {
-        let folder = std::path::Path::new(&folder);
-        std::fs::write(folder.join(format!("{name}.png")), &png).unwrap();
-        std::fs::write(folder.join(format!("{name}.svg")), &svg).unwrap();
-    }
+    let (svg, png, _) = picture(name, &with, vec![("table", vec![view(&batch(rows))])])?;
     Ok((svg, png))
-}
-
-/// The texts of a picture.
-fn labels(svg: &str) -> Vec<&str> {
-    svg.split("aria-label=\"")
-        .skip(1)
-        .filter_map(|rest| rest.split('"').next())
-        .collect()
 }
 
 #[test]
@@ -391,20 +305,15 @@ fn a_terminal_gets_the_headline_columns() {
 }
 
 #[test]
-fn what_is_not_in_this_version_is_said() {
+fn outputs_have_names_and_formats() {
     let wrong = |with: Value| figure(&with, vec![view(&batch(&quickstart()))]).unwrap_err().message;
-    assert_eq!(wrong(json!({ "plot": "flow" })), "`plot: flow` is not in this version");
-    assert_eq!(
-        wrong(json!({ "plot": "bars", "to": "a.pdf" })),
-        "PDF is not in this version (`a.pdf`)"
-    );
-    assert_eq!(
-        wrong(json!({ "plot": "table", "to": "a.png" })),
-        "a table can not be written to `a.png`"
-    );
     assert_eq!(
         wrong(json!({ "plot": "bars", "to": "a" })),
         "no figure format ends like `a`"
+    );
+    assert_eq!(
+        wrong(json!({ "plot": "bars", "to": "a.svg", "width": 2 })),
+        "`width` is in centimetres"
     );
     let with = json!({ "to": ["a/x.svg", "a/x.png", "b.svg", "c.svg", "d.png"] });
     let names: Vec<String> = crate::targets(&with).into_iter().map(|(name, _)| name).collect();

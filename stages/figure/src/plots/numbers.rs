@@ -1,0 +1,338 @@
+//! `plot: numbers`: the paper's four numbers a cell of the grid, each with its interval: FRACTURE, SRF median lift, Manifold
+//! Entry, and FRACTURE before and after caps.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, LargeStringArray};
+use fracture_stage::Error;
+
+use super::sheet::{Cell, Head, dash, typeset};
+use super::{Drawing, Drawn, Input, NOTED, needs, required};
+use crate::caption;
+use crate::groups::{beside, choose, words};
+use crate::order;
+use crate::parameters::FigureParameters;
+use crate::rows::{Rows, list};
+
+/// Key columns that tell decoders apart, over which the caps are chosen.
+const DECODERS: &[&str] = &["decoder", "temperature", "top_p", "min_p", "top_k"];
+/// Key columns that no cell of the grid has.
+const WITHIN: &[&str] = &["item", "sample", "draw", "regime"];
+
+/// A number: the column, what it is called, and the table that has it (a place among [`inputs`]).
+const NUMBERS: &[(&str, &str, usize)] = &[
+    ("fracture", "FRACTURE", 0),
+    ("noise_floor", "noise floor", 0),
+    ("median_lift", "SRF median lift", 1),
+    ("entry", "Manifold Entry", 2),
+    ("before", "before", 3),
+    ("after", "after", 3),
+];
+
+/// What the table reads: `fracture`, and each of `frontier`, `flow` and `caps` where it is connected.
+pub fn inputs(_: &FigureParameters) -> Vec<Input> {
+    let with_ends = |names: &[&str]| -> Vec<String> {
+        let ends =
+            |name: &&str| [String::new(), "_low".to_owned(), "_high".to_owned()].map(|end| format!("{name}{end}"));
+        names.iter().flat_map(ends).collect()
+    };
+    let optional = |names: &[&str], more: &[&str]| {
+        let all = with_ends(names);
+        let all: Vec<&str> = all.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        needs(Vec::new(), &all)
+    };
+    let own = with_ends(&["fracture", "median_lift", "entry", "before", "after"]);
+    let own: Vec<&str> = own
+        .iter()
+        .map(String::as_str)
+        .chain(["headline", "budget"])
+        .chain(NOTED.iter().copied())
+        .collect();
+    vec![
+        Input::main(&["fracture", "numbers"], needs(required(&["fracture"]), &own)),
+        Input::beside("frontier", optional(&["median_lift"], &["contrast"])),
+        Input::beside("flow", optional(&["entry"], &["headline", "boundary_auc", "contrast"])),
+        Input::beside(
+            "caps",
+            optional(&["before", "after"], &["chosen", "budget", "contrast", "aggregate"]),
+        ),
+    ]
+}
+
+/// A number of a row with its interval.
+type Number = [Option<f64>; 3];
+
+/// The joined table.
+struct Joined {
+    keys: Vec<(String, Vec<String>)>,
+    /// By number, then by row.
+    numbers: Vec<Vec<Number>>,
+    /// Entries that were measured but may be no headline.
+    withheld: bool,
+    rows: Rows,
+    notes: Vec<String>,
+}
+
+/// The table of the four numbers as rows.
+///
+/// # Errors
+/// When two rows of a table belong to one cell.
+pub fn joined(drawing: &Drawing<'_>) -> Result<Rows, Error> {
+    Ok(table(&join(drawing)?))
+}
+
+/// The table of the four numbers as a picture.
+///
+/// # Errors
+/// When two rows of a table belong to one cell, or there are more rows than a page can hold.
+pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
+    let joined = join(drawing)?;
+    let mut heads: Vec<Head> = Vec::new();
+    let mut cells: Vec<Vec<Cell>> = vec![Vec::new(); joined.rows.count()];
+    for (name, texts) in &joined.keys {
+        heads.push(Head {
+            text: words(name),
+            number: false,
+        });
+        for (line, text) in cells.iter_mut().zip(texts) {
+            line.push(Cell {
+                text: text.clone(),
+                more: String::new(),
+            });
+        }
+    }
+    for (place, (column, name, _)) in NUMBERS.iter().enumerate() {
+        let values = &joined.numbers[place];
+        let empty = values.iter().all(|value| value[0].is_none());
+        if *column == "before" || (empty && !(*column == "entry" && joined.withheld)) {
+            continue;
+        }
+        let caps = *column == "after";
+        let text = if caps { "FRACTURE before → after caps" } else { *name };
+        heads.push(Head {
+            text: text.to_owned(),
+            number: true,
+        });
+        for (row, line) in cells.iter_mut().enumerate() {
+            let mut cell = written(values[row]);
+            if caps && let Some(before) = joined.numbers[place - 1][row][0] {
+                cell.text = format!("{} → {}", digits(before), cell.text);
+            }
+            line.push(cell);
+        }
+    }
+    let mut shown: Vec<&str> = joined.keys.iter().map(|(name, _)| name.as_str()).collect();
+    shown.push("noise_floor");
+    let facts = caption::facts(&joined.rows, "prompts per row", &shown, &joined.notes);
+    let mut sentences = vec![format!("in brackets {} intervals", caption::confidence(&joined.rows))];
+    if joined.withheld {
+        sentences
+            .push("no Entry where the boundary's AUC is below 0.7 or fewer than 20 completions are unsafe".to_owned());
+    }
+    if cells.iter().flatten().any(|cell| cell.text == dash()) {
+        sentences.push("–: not measured".to_owned());
+    }
+    sentences.extend(joined.notes.iter().cloned());
+    let caption = caption::join(&facts, sentences);
+    let scene = typeset(drawing, &heads, &cells, "The four numbers", &caption)?;
+    Ok(Drawn {
+        table: table(&joined),
+        scene,
+    })
+}
+
+fn written([value, low, high]: Number) -> Cell {
+    Cell {
+        text: value.map_or_else(dash, digits),
+        more: match (value, low, high) {
+            (Some(_), Some(low), Some(high)) => format!("[{}, {}]", digits(low), digits(high)),
+            _ => String::new(),
+        },
+    }
+}
+
+fn digits(value: f64) -> String {
+    let text = format!("{:.2}", value.abs());
+    if value < 0.0 && text != "0.00" {
+        format!("−{text}")
+    } else {
+        text
+    }
+}
+
+fn join(drawing: &Drawing<'_>) -> Result<Joined, Error> {
+    let parameters = drawing.parameters;
+    let (rows, notes) = choose(drawing.main()?.clone(), parameters, &[])?;
+    let keys: Vec<String> = rows
+        .keys()
+        .iter()
+        .filter(|key| !WITHIN.contains(&key.as_str()))
+        .cloned()
+        .collect();
+    let rows = sorted(&rows, &keys)?;
+    let keys = varying(&rows, &keys)?;
+    let mut numbers = Vec::new();
+    let mut withheld = false;
+    for (column, _, place) in NUMBERS {
+        let other = match drawing.beside(*place).filter(|_| *place > 0) {
+            Some(other) => Some(beside(other, &rows, parameters)?),
+            None => None,
+        };
+        let source = other.as_ref().unwrap_or(&rows);
+        let of = match &other {
+            Some(other) => partners(&rows, other, *place == 3)?,
+            None => (0..rows.count()).map(Some).collect(),
+        };
+        let columns =
+            [String::new(), "_low".to_owned(), "_high".to_owned()].map(|end| source.maybe(&format!("{column}{end}")));
+        // Entry is no headline where its boundary does not hold.
+        let headline = (*column == "entry").then(|| source.numbers("headline")).flatten();
+        let headline = headline.filter(|_| other.is_some());
+        let number = |row: &Option<usize>| -> Number {
+            let Some(row) = *row else { return [None; 3] };
+            if headline.as_ref().is_some_and(|headline| headline[row].is_none()) {
+                return [None; 3];
+            }
+            [0, 1, 2].map(|part: usize| columns[part][row])
+        };
+        let own: Vec<Number> = of.iter().map(number).collect();
+        withheld |= headline.is_some()
+            && of
+                .iter()
+                .zip(&own)
+                .any(|(row, own)| own[0].is_none() && row.is_some_and(|row| columns[0][row].is_some()));
+        numbers.push(own);
+    }
+    Ok(Joined {
+        keys,
+        numbers,
+        withheld,
+        rows,
+        notes,
+    })
+}
+
+/// The rows in the order of their keys.
+fn sorted(rows: &Rows, keys: &[String]) -> Result<Rows, Error> {
+    let mut by = Vec::new();
+    for key in ["axis", "algorithm", "model", "decoder"]
+        .into_iter()
+        .filter(|key| keys.iter().any(|one| one == key))
+    {
+        by.push((key, rows.texts(key)?));
+    }
+    for key in keys
+        .iter()
+        .filter(|key| !by.iter().any(|(other, _)| other == &key.as_str()))
+        .cloned()
+        .collect::<Vec<_>>()
+    {
+        if let Some(key) = keys.iter().find(|one| **one == key) {
+            by.push((key, rows.texts(key)?));
+        }
+    }
+    let mut order: Vec<usize> = (0..rows.count()).collect();
+    order.sort_by(|one, other| {
+        let mut orders = by
+            .iter()
+            .map(|(name, texts)| order::compare(name, &texts[*one], &texts[*other]));
+        orders.find(|order| order.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
+    });
+    rows.at(&order)
+}
+
+/// The keys that the table shows, with their texts: those with several values.
+fn varying(rows: &Rows, keys: &[String]) -> Result<Vec<(String, Vec<String>)>, Error> {
+    let first = ["axis", "algorithm", "model", "decoder"];
+    let mut names: Vec<&str> = first
+        .into_iter()
+        .filter(|name| keys.iter().any(|key| key == name))
+        .collect();
+    // A decoder's settings and a model's labels say again what their names say.
+    let named = |name: &str| DECODERS[1..].contains(&name) && names.contains(&"decoder");
+    let more: Vec<&str> = keys
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !names.contains(name) && !named(name))
+        .collect();
+    names.extend(more);
+    names.retain(|name| rows.distinct(name).len() > 1);
+    if names.is_empty() {
+        names.extend(keys.iter().map(String::as_str).take(1));
+    }
+    names
+        .into_iter()
+        .map(|name| Ok((name.to_owned(), rows.texts(name)?)))
+        .collect()
+}
+
+/// For every row the row of another table that agrees in the key columns both have.
+fn partners(rows: &Rows, other: &Rows, caps: bool) -> Result<Vec<Option<usize>>, Error> {
+    let shared = rows.keys().iter().filter(|key| {
+        other.column(key).is_some() && !WITHIN.contains(&key.as_str()) && !(caps && DECODERS.contains(&key.as_str()))
+    });
+    let mut texts = Vec::new();
+    for key in shared {
+        texts.push((rows.texts(key)?, other.texts(key)?));
+    }
+    let chosen = other.flags("chosen");
+    let mut found = Vec::with_capacity(rows.count());
+    for row in 0..rows.count() {
+        let fits = |at: &usize| texts.iter().all(|(own, others)| own[row] == others[*at]);
+        let mut all: Vec<usize> = (0..other.count()).filter(fits).collect();
+        if caps && chosen.contains(&true) {
+            all.retain(|at| chosen[*at]);
+        }
+        if all.len() > 1 {
+            let cell: Vec<String> = texts.iter().map(|(own, _)| own[row].clone()).collect();
+            return Err(Error::pipeline(format!(
+                "{} rows belong to one cell of the grid, {}",
+                all.len(),
+                list(&cell)
+            ))
+            .hint("give all stages of `from` the same `by`, or choose rows with `where`"));
+        }
+        found.push(all.first().copied());
+    }
+    Ok(found)
+}
+
+/// The joined table with a column a number, for CSV and Markdown.
+fn table(joined: &Joined) -> Rows {
+    let mut columns: Vec<(String, ArrayRef)> = Vec::new();
+    for key in joined.rows.keys().iter().filter(|key| !WITHIN.contains(&key.as_str())) {
+        columns.extend(joined.rows.column(key).map(|column| (key.clone(), Arc::clone(column))));
+    }
+    for name in ["contrast", "aggregate", "n", "tau"] {
+        columns.extend(
+            joined
+                .rows
+                .column(name)
+                .map(|column| (name.to_owned(), Arc::clone(column))),
+        );
+    }
+    for (place, (name, ..)) in NUMBERS.iter().enumerate() {
+        let name = match *name {
+            "before" => "fracture_before",
+            "after" => "fracture_after",
+            other => other,
+        };
+        let ends: &[&str] = if name == "noise_floor" {
+            &[""]
+        } else {
+            &["", "_low", "_high"]
+        };
+        for (part, end) in ends.iter().enumerate() {
+            let values: Vec<Option<f64>> = joined.numbers[place].iter().map(|number| number[part]).collect();
+            if part == 0 || values.iter().any(Option::is_some) {
+                let array: ArrayRef = Arc::new(Float64Array::from(values));
+                columns.push((format!("{name}{end}"), array));
+            }
+        }
+    }
+    let count = joined.rows.count();
+    if columns.is_empty() {
+        columns.push(("row".to_owned(), Arc::new(LargeStringArray::from(vec![""; count]))));
+    }
+    Rows::made(count, columns, joined.rows.keys().to_vec())
+}

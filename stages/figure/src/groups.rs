@@ -86,6 +86,12 @@ pub struct Panel {
 }
 
 impl Panel {
+    /// What a caption calls it: its values.
+    pub fn name(&self) -> String {
+        let values: Vec<&str> = self.values.iter().map(|(_, value)| value.as_str()).collect();
+        values.join(" × ").replace("->", "→")
+    }
+
     /// The rows of another table that belong to this panel: those that agree in the columns both have.
     ///
     /// # Errors
@@ -102,11 +108,17 @@ impl Panel {
 }
 
 /// Splits rows into panels by the columns that were asked for and by every key column with several values that the plot
-/// does not show. A column that the others determine (a label of a model) is left out.
+/// does not show. A column that the others determine (a label of a model) is left out; `labels` are columns that the plot
+/// shows as categories, which determine others, too.
 ///
 /// # Errors
 /// When a column is not there, or there are more panels than a page can hold.
-pub fn panels(rows: &Rows, parameters: &FigureParameters, shown: &[&str]) -> Result<Vec<Panel>, Error> {
+pub fn panels(
+    rows: &Rows,
+    parameters: &FigureParameters,
+    shown: &[&str],
+    labels: &[&str],
+) -> Result<Vec<Panel>, Error> {
     let mut names: Vec<String> = parameters.panel.iter().cloned().collect();
     let free = |name: &&String| {
         !shown.contains(&name.as_str()) && !WITHIN.contains(&name.as_str()) && rows.distinct(name).len() > 1
@@ -120,12 +132,11 @@ pub fn panels(rows: &Rows, parameters: &FigureParameters, shown: &[&str]) -> Res
     for name in &names {
         texts.push(rows.texts(name)?);
     }
-    needless(
-        &mut names,
-        &mut texts,
-        usize::from(parameters.panel.is_some()),
-        rows.count(),
-    );
+    let mut fixed = Vec::new();
+    for name in labels {
+        fixed.push(rows.texts(name)?);
+    }
+    needless(&mut names, &mut texts, &fixed, usize::from(parameters.panel.is_some()));
     let mut tuples: Vec<Vec<&str>> = (0..rows.count()).map(|row| tuple(&texts, row)).collect();
     tuples.sort_by(|one, other| in_order(&names, one, other));
     tuples.dedup();
@@ -144,6 +155,23 @@ pub fn panels(rows: &Rows, parameters: &FigureParameters, shown: &[&str]) -> Res
     Ok(tuples.iter().map(panel).collect())
 }
 
+/// What a caption says of the panels, each with its name; once where all say the same, and nothing where there are more
+/// than can be read.
+pub fn each<'a>(said: impl IntoIterator<Item = (&'a Panel, Option<String>)>) -> Vec<String> {
+    const READ: usize = 6;
+    let said: Vec<(&Panel, Option<String>)> = said.into_iter().collect();
+    if said.windows(2).all(|pair| pair[0].1 == pair[1].1) {
+        return said.into_iter().next().and_then(|(_, text)| text).into_iter().collect();
+    }
+    if said.len() > READ {
+        return Vec::new();
+    }
+    let named = said
+        .into_iter()
+        .filter_map(|(panel, text)| Some(format!("{}: {}", panel.name(), text?)));
+    named.collect()
+}
+
 /// The error for more panels than a page holds.
 pub fn too_many(count: usize, names: &[String]) -> Error {
     Error::pipeline(format!("{count} panels do not fit on a page, {MOST} do")).hint(format!(
@@ -157,19 +185,21 @@ fn tuple<'a>(texts: &'a [Vec<String>], row: usize) -> Vec<&'a str> {
     texts.iter().map(|column| column[row].as_str()).collect()
 }
 
-/// Leaves out, from the last one forward, the columns whose value follows from the others'.
-fn needless(names: &mut Vec<String>, texts: &mut Vec<Vec<String>>, fixed: usize, rows: usize) {
+/// Leaves out, from the last one forward, the columns whose value follows from the others' and from those that are `fixed`.
+pub fn needless(names: &mut Vec<String>, texts: &mut Vec<Vec<String>>, fixed: &[Vec<String>], first: usize) {
+    let rows = texts.first().map_or(0, Vec::len);
     let count = |texts: &[Vec<String>]| {
-        let mut all: Vec<Vec<&str>> = (0..rows).map(|row| tuple(texts, row)).collect();
+        let whole = |row: usize| [tuple(texts, row), tuple(fixed, row)];
+        let mut all: Vec<[Vec<&str>; 2]> = (0..rows).map(whole).collect();
         all.sort_unstable();
         all.dedup();
         all.len()
     };
     let whole = count(texts);
-    // `model` and what a reader knows a group by stay; labels go first.
+    // What a reader knows a group by stays; labels go first.
     let keep = |name: &str| matches!(name, "model" | "axis" | "decoder" | "algorithm");
     for last in [false, true] {
-        for index in (fixed..names.len()).rev() {
+        for index in (first..names.len()).rev() {
             if keep(&names[index]) != last {
                 continue;
             }

@@ -9,7 +9,8 @@ pub struct Scale {
     pub high: f64,
     /// Where the ticks are, from low to high.
     pub ticks: Vec<f64>,
-    digits: usize,
+    /// Digits behind the point of every label; `None` for as many as each needs.
+    digits: Option<usize>,
 }
 
 impl Scale {
@@ -55,7 +56,7 @@ impl Scale {
                         low: tick(first),
                         high: tick(last),
                         ticks,
-                        digits,
+                        digits: Some(digits),
                     };
                 }
             }
@@ -68,22 +69,22 @@ impl Scale {
         Self::spanning(0.0, 1.0, most)
     }
 
-    /// An axis with ends and ticks of its own, labelled with as many digits as the ticks need.
+    /// An axis with ends and ticks of its own, each labelled with the digits that it needs.
     pub fn with_ticks(low: f64, high: f64, ticks: Vec<f64>) -> Self {
-        let exact = |tick: &f64, digits: usize| (format!("{tick:.digits$}").parse::<f64>()).is_ok_and(|to| to == *tick);
-        let needed = |tick: &f64| (0..4).find(|digits| exact(tick, *digits)).unwrap_or(4);
-        let digits = ticks.iter().map(needed).max().unwrap_or(0);
         Self {
             low,
             high,
             ticks,
-            digits,
+            digits: None,
         }
     }
 
     /// A tick's label.
     pub fn label(&self, tick: f64) -> String {
-        let text = format!("{:.*}", self.digits, tick.abs());
+        let text = match self.digits {
+            Some(digits) => format!("{:.digits$}", tick.abs()),
+            None => format!("{}", (tick.abs() * 1e4).round() / 1e4),
+        };
         if tick < 0.0 { format!("−{text}") } else { text }
     }
 

@@ -16,16 +16,21 @@ pub struct Colors {
 impl Colors {
     /// Colours for values: a ramp from 0 up, or one to both sides of 0 where a value is negative.
     pub fn of(values: impl IntoIterator<Item = f64> + Clone) -> Self {
+        Self::with_steps(values, 5)
+    }
+
+    /// The same with at most so many steps between ticks.
+    pub fn with_steps(values: impl IntoIterator<Item = f64> + Clone, most: usize) -> Self {
         let negative = values.clone().into_iter().any(|value| value < 0.0);
         if negative {
             let reach = values.into_iter().map(f64::abs).fold(0.0, f64::max);
             return Self {
-                scale: Scale::around([-reach, reach], 6),
+                scale: Scale::around([-reach, reach], most.next_multiple_of(2)),
                 ramp: Ramp::Diverging,
             };
         }
         Self {
-            scale: Scale::around(values, 5),
+            scale: Scale::around(values, most),
             ramp: Ramp::Sequential,
         }
     }

@@ -14,10 +14,10 @@ use crate::palette::{self, BLUE, ORANGE};
 use crate::parameters::FigureParameters;
 use crate::rows::Rows;
 use crate::scale::Scale;
-use crate::scene::{Anchor, Color, GREY, INK, Line, Path, Scene, Text};
+use crate::scene::{Anchor, Color, GREY, Line, Path, Scene, Text};
 
 /// The threshold that was used, and the other convention's.
-const TAU: Line = Line::solid(INK, 0.7);
+const TAU: Line = Line::solid(GREY, 0.7);
 const OTHER: Line = Line::solid(GREY, 0.7).dashed(2.0, 1.6);
 
 /// What a curve reads: `.curve` of `fracture` and, for the thresholds, `fracture` itself.
@@ -68,7 +68,7 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
         .transpose()?;
     let labels = color.map(|name| rows.distinct(name)).unwrap_or_default();
     let mut drawn = Vec::new();
-    for panel in panels(&rows, parameters, &shown)? {
+    for panel in panels(&rows, parameters, &shown, &[])? {
         drawn.push((series(&rows, &panel, color, &labels, main.as_ref())?, panel));
     }
     if drawn
@@ -93,7 +93,7 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
         wide: [100.0, 300.0],
         left,
         right: 5.0,
-        gap: 10.0,
+        gap: 17.0,
         height: Height::Share(0.66, 125.0),
         head: TEXT + 5.0,
         foot: TEXT + 5.0,
@@ -203,10 +203,7 @@ fn series(
 /// The looks of FRACTURE and of anti-FRACTURE of a series.
 fn looks(index: usize, count: usize) -> [Line; 2] {
     if count < 2 {
-        return [
-            Line::solid(BLUE, 1.3).rounded(),
-            Line::solid(ORANGE, 1.1).dashed(3.0, 1.5),
-        ];
+        return [Line::solid(BLUE, 1.3).rounded(), Line::solid(ORANGE, 1.1).rounded()];
     }
     let color: Color = palette::series(index, count).0;
     [
@@ -268,7 +265,7 @@ fn thresholds(page: &mut Page<'_>, series: &[Series], rect: &Rect, x: &Scale) {
         let label = format!("τ = {}", caption::short(tau));
         let half = font.width(&label, SMALL) / 2.0;
         if at - half >= free {
-            let text = Text::new(&label, SMALL, Anchor::Middle).colored(line.color);
+            let text = Text::new(&label, SMALL, Anchor::Middle);
             page.text(&text, [at, rect.y - 4.0]);
             free = at + half + 2.0;
         }
@@ -286,7 +283,8 @@ fn lines(scene: &mut Scene, one: &Series, count: usize, rect: &Rect, [x, y]: [&S
         let (Some(tau), Some(value)) = (tau, value) else {
             continue;
         };
-        let at = axes::across(rect, x, tau);
+        // Beside each other where several series have one threshold.
+        let at = axes::across(rect, x, tau) + (one.index as f64 - (count.max(1) as f64 - 1.0) / 2.0) * 5.0;
         if let (Some(low), Some(high)) = (low, high) {
             whisker(scene, [at, axes::up(rect, y, low)], [at, axes::up(rect, y, high)], 2.0);
         }

@@ -245,7 +245,7 @@ fn gather(rows: &Rows, parameters: &FigureParameters) -> Result<Map, Error> {
     let (xs, ys) = (rows.distinct(&x), rows.distinct(&y));
     let (x_of, y_of) = (rows.texts(&x)?, rows.texts(&y)?);
     let mut drawn = Vec::new();
-    for panel in panels(rows, parameters, &[&x, &y])? {
+    for panel in panels(rows, parameters, &[&x, &y], &[&x, &y])? {
         let mut cells = vec![vec![None; xs.len()]; ys.len()];
         let mut taken = vec![vec![false; xs.len()]; ys.len()];
         for &row in &panel.rows {

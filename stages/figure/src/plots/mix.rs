@@ -7,7 +7,7 @@ use super::{Drawing, Drawn, Input, needs, required};
 use crate::axes;
 use crate::caption::{self, short};
 use crate::glyphs::{Key, Shape, cross, point, whisker};
-use crate::groups::{Panel, choose, panels};
+use crate::groups::{Panel, choose, each, panels};
 use crate::layout::{Height, Layout, Need, Rect};
 use crate::order;
 use crate::page::{MARGIN, Page, TEXT};
@@ -72,7 +72,7 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
     let font = drawing.font;
     let mut drawn = Vec::new();
     let mut left_out = 0;
-    for panel in panels(&rows, parameters, &["action"])? {
+    for panel in panels(&rows, parameters, &["action"], &[])? {
         let (actions, without) = actions(&rows, &panel)?;
         left_out = left_out.max(without);
         drawn.push((actions, panel));
@@ -82,13 +82,13 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
     let longest = names.iter().map(|name| font.width(name, TEXT)).fold(0.0, f64::max);
     let most = drawn.iter().map(|(actions, _)| actions.len()).max().unwrap_or(0);
     let scale = Scale::shares(5);
-    let room = longest + 5.0;
+    let room = longest + 7.0;
     let layout = Layout::of(&Need {
         count: drawn.len(),
         wide: [75.0, 300.0],
         left: MARGIN + room,
-        right: font.width("0.00", TEXT) + 5.0,
-        gap: room + font.width("0.00", TEXT) + 12.0,
+        right: font.width("0.00", TEXT) + 7.0,
+        gap: room + font.width("0.00", TEXT) + 14.0,
         height: Height::Fixed(LANE * most as f64 + 4.0),
         head: 3.0,
         foot: TEXT + 6.0,
@@ -126,15 +126,20 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
     let facts = caption::facts(&rows, "prompts", &shown, &notes);
     let mut sentences = Vec::new();
     if all().any(|action| action.interval.is_some()) {
-        sentences.push(format!("whiskers: {} bootstrap intervals", caption::confidence(&rows)));
+        sentences.push(format!(
+            "whiskers: {} intervals by bootstrap",
+            caption::confidence(&rows)
+        ));
     }
     if left_out > 0 {
         sentences.push(format!("{left_out} more actions have no share"));
     }
+    let mut said = Vec::new();
     for (_, panel) in &drawn {
         let summary = drawing.beside(1).map(|summary| panel.of(summary)).transpose()?;
-        sentences.extend(summary.and_then(|summary| value(panel, &summary)));
+        said.push((panel, summary.and_then(|summary| value(&summary))));
     }
+    sentences.extend(each(said));
     sentences.extend(notes);
     Ok(Drawn {
         scene: page.finish(&caption::join(&facts, sentences)),
@@ -143,7 +148,7 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
 }
 
 /// What the mix is worth, for the caption.
-fn value(panel: &Panel, summary: &Rows) -> Option<String> {
+fn value(summary: &Rows) -> Option<String> {
     let first = |name: &str| summary.maybe(name).into_iter().flatten().next().map(short);
     let mut parts: Vec<String> = Vec::new();
     parts.extend(first("value").map(|value| format!("value {value}")));
@@ -151,12 +156,7 @@ fn value(panel: &Panel, summary: &Rows) -> Option<String> {
     let pure = first("best_pure").or_else(|| first("best_pure_value"));
     parts.extend(pure.map(|value| format!("{value} for the best pure audit")));
     parts.extend(first("current").map(|value| format!("{value} for the present mix")));
-    let place = if panel.title.is_empty() {
-        String::new()
-    } else {
-        format!("{}: ", panel.title)
-    };
-    (!parts.is_empty()).then(|| format!("{place}{}", parts.join(", ")))
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// The actions of a panel, the largest share first, and how many were left out because nothing gives them a share.
@@ -209,13 +209,14 @@ fn actions(rows: &Rows, panel: &Panel) -> Result<(Vec<Action>, usize), Error> {
 
 fn contents(page: &mut Page<'_>, actions: &[Action], rect: &Rect, scale: &Scale) {
     let font = page.font;
+    let room = font.width("0.00", TEXT) + 6.0;
     axes::grid(&mut page.scene, rect, Some(scale), None);
     for (index, action) in actions.iter().enumerate() {
         let middle = rect.y + 2.0 + (index as f64 + 0.5) * LANE;
         let name = font.cut(&action.name, TEXT, NAME);
         page.text(
             &Text::new(&name, TEXT, Anchor::End),
-            [rect.x - 3.0, middle + TEXT * 0.35],
+            [rect.x - 5.0, middle + TEXT * 0.35],
         );
         let Some(share) = action.share else {
             cross(&mut page.scene, [rect.x + 5.0, middle], 2.0);
@@ -225,23 +226,20 @@ fn contents(page: &mut Page<'_>, actions: &[Action], rect: &Rect, scale: &Scale)
         let path = Path::rect(rect.x, middle - 3.6, (end - rect.x).max(0.8), 7.2);
         page.scene.fill(path.clone(), BLUE);
         page.scene.stroke(path, Line::solid(INK, 0.4));
-        let mut reach = end;
         if let Some((low, high)) = action.interval {
             let ends = [low, high].map(|end| [axes::across(rect, scale, end), middle]);
-            reach = reach.max(ends[1][0]);
             if ends[0] != ends[1] {
                 whisker(&mut page.scene, ends[0], ends[1], 2.0);
             }
         }
-        if let Some(current) = action.current {
+        if let Some(current) = action.current.filter(|current| *current > 0.0) {
             let at = axes::across(rect, scale, current);
-            reach = reach.max(at + 2.5);
             point(&mut page.scene, Shape::Diamond, [at, middle], 2.4, ORANGE);
             page.scene.stroke(diamond([at, middle], 3.0), Line::solid(INK, 0.5));
         }
         let text = format!("{share:.2}");
-        let text = Text::new(&text, TEXT, Anchor::Start).colored(GREY);
-        page.text(&text, [reach + 3.0, middle + TEXT * 0.35]);
+        let text = Text::new(&text, TEXT, Anchor::End).colored(GREY);
+        page.text(&text, [rect.right() + room, middle + TEXT * 0.35]);
     }
     axes::below(&mut page.scene, font, rect, scale);
     page.scene.stroke(

@@ -18,7 +18,7 @@ use crate::scene::{Color, GREY, INK, Line, Path, Point};
 
 /// Heights of the counts below and the room between.
 const COUNTS: f64 = 30.0;
-const BETWEEN: f64 = 5.0;
+const BETWEEN: f64 = 9.0;
 
 /// What a reliability diagram reads.
 pub fn inputs(_: &FigureParameters) -> Vec<Input> {
@@ -74,7 +74,7 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
     let parameters = drawing.parameters;
     let (rows, notes) = choose(drawing.main()?.clone(), parameters, &["stage"])?;
     let mut drawn = Vec::new();
-    for panel in panels(&rows, parameters, &["stage", "bin"])? {
+    for panel in panels(&rows, parameters, &["stage", "bin"], &[])? {
         drawn.push((series(&rows, &panel)?, panel));
     }
     let bins = || {
@@ -97,7 +97,7 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
         wide: [95.0, 190.0],
         left: MARGIN + TEXT + 5.0 + room,
         right: 5.0,
-        gap: 11.0,
+        gap: 17.0,
         height: Height::Share(1.0, 190.0),
         head: 4.0,
         foot: BETWEEN + COUNTS + TEXT + 5.0,

@@ -139,6 +139,12 @@ pub fn typeset(
     }
     let between = ((page_width - need) / gaps).min(BETWEEN[1]);
     let right = MARGIN + widths.iter().flatten().sum::<f64>() + between * (heads.len() as f64 - 1.0) + MARGIN;
+    // Of a page only as much as the table takes.
+    let page_width = if drawing.parameters.width.is_none() {
+        right.max(COLUMN)
+    } else {
+        page_width
+    };
     let mut page = Page::new(font, page_width, drawing.title(), named);
     let rule = |page: &mut Page<'_>, y: f64, width: f64| {
         page.scene

@@ -31,14 +31,6 @@ impl Steps {
         Self(points)
     }
 
-    /// The value at a place; `None` above the last score.
-    pub fn at(&self, place: f64) -> Option<f64> {
-        self.0
-            .iter()
-            .find(|(score, _)| *score >= place)
-            .map(|(_, value)| *value)
-    }
-
     /// The scores.
     pub fn scores(&self) -> impl Iterator<Item = f64> + '_ {
         self.0.iter().map(|(score, _)| *score)

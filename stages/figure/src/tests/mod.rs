@@ -82,6 +82,12 @@ impl Made {
             };
             (*name, array)
         };
+        if names.is_empty() {
+            return view(
+                &RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())),
+                keys,
+            );
+        }
         view(&RecordBatch::try_from_iter(names.iter().map(column)).unwrap(), keys)
     }
 }

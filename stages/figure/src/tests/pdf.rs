@@ -22,7 +22,7 @@ fn a_pdf_has_text_in_an_embedded_font() {
     }
     // A subset: the font alone has 400 kB.
     assert!(pdf.len() < 60_000, "{}", pdf.len());
-    for part in ["CreationDate", "ModDate", "CreateDate", "/Image"] {
+    for part in ["CreationDate", "ModDate", "CreateDate", "/Subtype/Image"] {
         assert!(!holds(&pdf, part), "{part}");
     }
 }

@@ -1,21 +1,13 @@
-//! `plot: landscape`: a value as a surface over temperature × top-p, seen from the corner of high temperature and low
-//! top-p. Parallel projection; far cells are painted first, so that near ones hide them.
+//! One surface in its box: walls, cells from far to near, axes.
 
-use fracture_stage::Error;
-
-use super::colorbar::{self, Colors};
-use super::field::{self, Field, GRID};
-use super::{Drawing, Drawn, Input};
-use crate::axes;
-use crate::caption::{self, brief};
-use crate::glyphs::{Key, Shape, point};
-use crate::groups::{choose, panels};
-use crate::layout::{Height, Layout, Need, Rect};
-use crate::page::{MARGIN, Page, SMALL, TEXT};
+use super::super::colorbar::Colors;
+use super::super::field::Field;
+use crate::glyphs::{Shape, point};
+use crate::layout::Rect;
+use crate::page::{Page, SMALL, TEXT};
 use crate::palette::mix;
-use crate::parameters::FigureParameters;
 use crate::scale::Scale;
-use crate::scene::{Anchor, GRID as BEHIND, INK, Line, Path, Point, Text};
+use crate::scene::{Anchor, GRID, INK, Line, Path, Point, Text};
 
 /// Pieces that a cell is drawn in along each side, so that its colours and its twist show.
 const PIECES: usize = 5;
@@ -24,81 +16,8 @@ const VIEW: [f64; 2] = [38.0, 27.0];
 /// Height of the box for a grid of side 1.
 const TALL: f64 = 0.62;
 
-/// What a landscape reads.
-pub fn inputs(parameters: &FigureParameters) -> Vec<Input> {
-    vec![field::input(parameters)]
-}
-
-/// Draws a landscape.
-///
-/// # Errors
-/// When the grid has no surface, or there are too many panels.
-pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
-    let parameters = drawing.parameters;
-    let name = field::value(parameters);
-    let (rows, notes) = choose(drawing.main()?.clone(), parameters, GRID)?;
-    let mut fields = Vec::new();
-    for panel in panels(&rows, parameters, GRID)? {
-        fields.push((Field::of(&rows, &panel, name)?, panel));
-    }
-    let values: Vec<f64> = fields.iter().flat_map(|(field, _)| field.all()).collect();
-    if values.is_empty() {
-        return Err(Error::task(format!("there is nothing to draw: `{name}` has no value")));
-    }
-    let colors = Colors::of(values.iter().copied());
-    let layout = Layout::of(&Need {
-        count: fields.len(),
-        wide: [150.0, 240.0],
-        left: MARGIN,
-        right: 0.0,
-        gap: 12.0,
-        height: Height::Share(0.82, 190.0),
-        head: 2.0,
-        foot: 4.0,
-        page: parameters.page(),
-        titled: fields.iter().any(|(_, panel)| !panel.title.is_empty()),
-    });
-    let named = format!("{} over temperature and top-p", brief(name));
-    let mut page = Page::new(drawing.font, layout.width, drawing.title(), &named);
-    colorbar::draw(&mut page, &colors, &brief(name), false);
-    let top = page.y;
-    for (index, (field, panel)) in fields.iter().enumerate() {
-        let rect = layout.rect(index, top);
-        if !panel.title.is_empty() {
-            axes::title(&mut page.scene, drawing.font, &rect, &panel.title);
-        }
-        Surface::new(field, &colors, &rect).draw(&mut page);
-    }
-    page.y = layout.bottom(top);
-    let mut legend = Vec::new();
-    if fields.iter().any(|(field, _)| !field.ridge.is_empty()) {
-        legend.push((Key::Point(Shape::Diamond, INK), "ridge".to_owned()));
-    }
-    let missing: Vec<String> = fields.iter().flat_map(|(field, _)| field.missing()).collect();
-    if !missing.is_empty() {
-        legend.push((Key::Hatched, "no result".to_owned()));
-    }
-    page.legend(&legend);
-    let mut sentences = notes.clone();
-    if !missing.is_empty() {
-        sentences.push(format!("no result: {}", caption::few(&missing)));
-    }
-    let mut shown = GRID.to_vec();
-    let titles: Vec<&str> = fields
-        .iter()
-        .flat_map(|(_, panel)| &panel.values)
-        .map(|(name, _)| name.as_str())
-        .collect();
-    shown.extend(titles);
-    let facts = caption::facts(&rows, "prompts per cell", &shown, &notes);
-    Ok(Drawn {
-        scene: page.finish(&caption::join(&facts, sentences)),
-        table: rows,
-    })
-}
-
 /// One surface in its box.
-struct Surface<'a> {
+pub struct Surface<'a> {
     field: &'a Field,
     colors: &'a Colors,
     x: Scale,
@@ -108,7 +27,8 @@ struct Surface<'a> {
 }
 
 impl<'a> Surface<'a> {
-    fn new(field: &'a Field, colors: &'a Colors, rect: &Rect) -> Self {
+    /// A surface that fits into a panel.
+    pub fn new(field: &'a Field, colors: &'a Colors, rect: &Rect) -> Self {
         let mut surface = Self {
             field,
             colors,
@@ -127,10 +47,10 @@ impl<'a> Surface<'a> {
                 .map(|corner| corner[axis])
                 .fold(f64::NEG_INFINITY, f64::max)
         };
-        let room = [rect.w - 40.0, rect.h - 27.0];
+        let room = [rect.w - 40.0, rect.h - 15.0];
         surface.size = (room[0] / (most(0) - least(0))).min(room[1] / (most(1) - least(1)));
         surface.origin = [
-            rect.x + 30.0 + (room[0] - surface.size * (most(0) - least(0))) / 2.0 - least(0) * surface.size,
+            rect.x + 20.0 + (room[0] - surface.size * (most(0) - least(0))) / 2.0 - least(0) * surface.size,
             rect.y + 3.0 - least(1) * surface.size,
         ];
         surface
@@ -150,7 +70,8 @@ impl<'a> Surface<'a> {
         self.colors.scale.place(value)
     }
 
-    fn draw(&self, page: &mut Page<'_>) {
+    /// Draws it.
+    pub fn draw(&self, page: &mut Page<'_>) {
         self.walls(page);
         let (ts, ps) = (self.field.temperatures.len(), self.field.masses.len());
         // Away from the eye is low temperature and high top-p: those cells first.
@@ -192,29 +113,31 @@ impl<'a> Surface<'a> {
             self.project([x, y, self.z(value(a, b))])
         };
         let step = |index: usize| index as f64 / PIECES as f64;
+        let mut mesh = Vec::new();
         for i in 0..PIECES {
             for j in (0..PIECES).rev() {
                 let ([a, b], [c, d]) = ([step(i), step(i + 1)], [step(j), step(j + 1)]);
                 let color = self.colors.at(value((a + b) / 2.0, (c + d) / 2.0));
-                let path = Path::polygon(&[place(a, c), place(b, c), place(b, d), place(a, d)]);
+                let corners = [place(a, c), place(b, c), place(b, d), place(a, d)];
+                let path = Path::polygon(&corners);
                 page.scene.fill(path.clone(), color);
                 // A rim of its own colour closes the seam to its neighbours.
                 page.scene.stroke(path, Line::solid(color, 0.35).rounded());
-                let mesh = Line::solid(mix(color, INK, 0.6), 0.45).rounded();
-                let mut edge = |from: Point, to: Point| page.scene.stroke(Path::line(&[from, to]), mesh);
-                if i == 0 {
-                    edge(place(a, c), place(a, d));
-                }
-                if i + 1 == PIECES {
-                    edge(place(b, c), place(b, d));
-                }
-                if j == 0 {
-                    edge(place(a, c), place(b, c));
-                }
-                if j + 1 == PIECES {
-                    edge(place(a, d), place(b, d));
+                // The floor turns the same way as a piece that is seen from above; others have no edges to see.
+                if turn(&corners) < 0.0 {
+                    let edges = [
+                        (j == 0, 0, 1),
+                        (i + 1 == PIECES, 1, 2),
+                        (j + 1 == PIECES, 3, 2),
+                        (i == 0, 0, 3),
+                    ];
+                    let seen = edges.into_iter().filter(|(edge, ..)| *edge);
+                    mesh.extend(seen.map(|(_, from, to)| ([corners[from], corners[to]], mix(color, INK, 0.6))));
                 }
             }
+        }
+        for (edge, color) in mesh {
+            page.scene.stroke(Path::line(&edge), Line::solid(color, 0.45).rounded());
         }
     }
 
@@ -237,7 +160,7 @@ impl<'a> Surface<'a> {
 
     /// Floor and back walls with lines at the ticks.
     fn walls(&self, page: &mut Page<'_>) {
-        let behind = Line::solid(BEHIND, 0.5);
+        let behind = Line::solid(GRID, 0.5);
         let quads = [
             [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 0.0]],
             [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 1.0], [0.0, 0.0, 1.0]],
@@ -289,7 +212,7 @@ impl<'a> Surface<'a> {
             if free.is_none_or(|free| to[0] - wide >= free) {
                 page.text(
                     &Text::new(&label, SMALL, Anchor::End),
-                    [to[0] + 0.5, to[1] + SMALL * 0.8],
+                    [to[0] + 0.5, to[1] + SMALL * 0.8 + 1.5],
                 );
                 free = Some(to[0] + 2.0);
             }
@@ -345,4 +268,12 @@ impl<'a> Surface<'a> {
             page.text(&text, below(middle(from, to), direction, by));
         }
     }
+}
+
+/// Twice the area of an outline, negative where it turns to the left on the page.
+fn turn(points: &[Point; 4]) -> f64 {
+    let next = |index: usize| points[(index + 1) % 4];
+    (0..4)
+        .map(|index| points[index][0] * next(index)[1] - next(index)[0] * points[index][1])
+        .sum()
 }

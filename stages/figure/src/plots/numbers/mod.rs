@@ -1,18 +1,20 @@
 //! `plot: numbers`: the paper's four numbers a cell of the grid, each with its interval: FRACTURE, SRF median lift, Manifold
 //! Entry, and FRACTURE before and after caps.
 
+mod join;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, LargeStringArray};
 use fracture_stage::Error;
 
+use self::join::join;
 use super::sheet::{Cell, Head, dash, typeset};
 use super::{Drawing, Drawn, Input, NOTED, needs, required};
 use crate::caption;
-use crate::groups::{beside, choose, words};
-use crate::order;
+use crate::groups::words;
 use crate::parameters::FigureParameters;
-use crate::rows::{Rows, list};
+use crate::rows::Rows;
 
 /// Key columns that tell decoders apart, over which the caps are chosen.
 const DECODERS: &[&str] = &["decoder", "temperature", "top_p", "min_p", "top_k"];
@@ -25,8 +27,8 @@ const NUMBERS: &[(&str, &str, usize)] = &[
     ("noise_floor", "noise floor", 0),
     ("median_lift", "SRF median lift", 1),
     ("entry", "Manifold Entry", 2),
-    ("before", "before", 3),
-    ("after", "after", 3),
+    ("before", "before caps", 3),
+    ("after", "after caps", 3),
 ];
 
 /// What the table reads: `fracture`, and each of `frontier`, `flow` and `caps` where it is connected.
@@ -104,21 +106,15 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
     for (place, (column, name, _)) in NUMBERS.iter().enumerate() {
         let values = &joined.numbers[place];
         let empty = values.iter().all(|value| value[0].is_none());
-        if *column == "before" || (empty && !(*column == "entry" && joined.withheld)) {
+        if empty && !(*column == "entry" && joined.withheld) {
             continue;
         }
-        let caps = *column == "after";
-        let text = if caps { "FRACTURE before → after caps" } else { *name };
         heads.push(Head {
-            text: text.to_owned(),
+            text: (*name).to_owned(),
             number: true,
         });
-        for (row, line) in cells.iter_mut().enumerate() {
-            let mut cell = written(values[row]);
-            if caps && let Some(before) = joined.numbers[place - 1][row][0] {
-                cell.text = format!("{} → {}", digits(before), cell.text);
-            }
-            line.push(cell);
+        for (value, line) in values.iter().zip(&mut cells) {
+            line.push(written(*value));
         }
     }
     let mut shown: Vec<&str> = joined.keys.iter().map(|(name, _)| name.as_str()).collect();
@@ -158,143 +154,6 @@ fn digits(value: f64) -> String {
     } else {
         text
     }
-}
-
-fn join(drawing: &Drawing<'_>) -> Result<Joined, Error> {
-    let parameters = drawing.parameters;
-    let (rows, notes) = choose(drawing.main()?.clone(), parameters, &[])?;
-    let keys: Vec<String> = rows
-        .keys()
-        .iter()
-        .filter(|key| !WITHIN.contains(&key.as_str()))
-        .cloned()
-        .collect();
-    let rows = sorted(&rows, &keys)?;
-    let keys = varying(&rows, &keys)?;
-    let mut numbers = Vec::new();
-    let mut withheld = false;
-    for (column, _, place) in NUMBERS {
-        let other = match drawing.beside(*place).filter(|_| *place > 0) {
-            Some(other) => Some(beside(other, &rows, parameters)?),
-            None => None,
-        };
-        let source = other.as_ref().unwrap_or(&rows);
-        let of = match &other {
-            Some(other) => partners(&rows, other, *place == 3)?,
-            None => (0..rows.count()).map(Some).collect(),
-        };
-        let columns =
-            [String::new(), "_low".to_owned(), "_high".to_owned()].map(|end| source.maybe(&format!("{column}{end}")));
-        // Entry is no headline where its boundary does not hold.
-        let headline = (*column == "entry").then(|| source.numbers("headline")).flatten();
-        let headline = headline.filter(|_| other.is_some());
-        let number = |row: &Option<usize>| -> Number {
-            let Some(row) = *row else { return [None; 3] };
-            if headline.as_ref().is_some_and(|headline| headline[row].is_none()) {
-                return [None; 3];
-            }
-            [0, 1, 2].map(|part: usize| columns[part][row])
-        };
-        let own: Vec<Number> = of.iter().map(number).collect();
-        withheld |= headline.is_some()
-            && of
-                .iter()
-                .zip(&own)
-                .any(|(row, own)| own[0].is_none() && row.is_some_and(|row| columns[0][row].is_some()));
-        numbers.push(own);
-    }
-    Ok(Joined {
-        keys,
-        numbers,
-        withheld,
-        rows,
-        notes,
-    })
-}
-
-/// The rows in the order of their keys.
-fn sorted(rows: &Rows, keys: &[String]) -> Result<Rows, Error> {
-    let mut by = Vec::new();
-    for key in ["axis", "algorithm", "model", "decoder"]
-        .into_iter()
-        .filter(|key| keys.iter().any(|one| one == key))
-    {
-        by.push((key, rows.texts(key)?));
-    }
-    for key in keys
-        .iter()
-        .filter(|key| !by.iter().any(|(other, _)| other == &key.as_str()))
-        .cloned()
-        .collect::<Vec<_>>()
-    {
-        if let Some(key) = keys.iter().find(|one| **one == key) {
-            by.push((key, rows.texts(key)?));
-        }
-    }
-    let mut order: Vec<usize> = (0..rows.count()).collect();
-    order.sort_by(|one, other| {
-        let mut orders = by
-            .iter()
-            .map(|(name, texts)| order::compare(name, &texts[*one], &texts[*other]));
-        orders.find(|order| order.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
-    });
-    rows.at(&order)
-}
-
-/// The keys that the table shows, with their texts: those with several values.
-fn varying(rows: &Rows, keys: &[String]) -> Result<Vec<(String, Vec<String>)>, Error> {
-    let first = ["axis", "algorithm", "model", "decoder"];
-    let mut names: Vec<&str> = first
-        .into_iter()
-        .filter(|name| keys.iter().any(|key| key == name))
-        .collect();
-    // A decoder's settings and a model's labels say again what their names say.
-    let named = |name: &str| DECODERS[1..].contains(&name) && names.contains(&"decoder");
-    let more: Vec<&str> = keys
-        .iter()
-        .map(String::as_str)
-        .filter(|name| !names.contains(name) && !named(name))
-        .collect();
-    names.extend(more);
-    names.retain(|name| rows.distinct(name).len() > 1);
-    if names.is_empty() {
-        names.extend(keys.iter().map(String::as_str).take(1));
-    }
-    names
-        .into_iter()
-        .map(|name| Ok((name.to_owned(), rows.texts(name)?)))
-        .collect()
-}
-
-/// For every row the row of another table that agrees in the key columns both have.
-fn partners(rows: &Rows, other: &Rows, caps: bool) -> Result<Vec<Option<usize>>, Error> {
-    let shared = rows.keys().iter().filter(|key| {
-        other.column(key).is_some() && !WITHIN.contains(&key.as_str()) && !(caps && DECODERS.contains(&key.as_str()))
-    });
-    let mut texts = Vec::new();
-    for key in shared {
-        texts.push((rows.texts(key)?, other.texts(key)?));
-    }
-    let chosen = other.flags("chosen");
-    let mut found = Vec::with_capacity(rows.count());
-    for row in 0..rows.count() {
-        let fits = |at: &usize| texts.iter().all(|(own, others)| own[row] == others[*at]);
-        let mut all: Vec<usize> = (0..other.count()).filter(fits).collect();
-        if caps && chosen.contains(&true) {
-            all.retain(|at| chosen[*at]);
-        }
-        if all.len() > 1 {
-            let cell: Vec<String> = texts.iter().map(|(own, _)| own[row].clone()).collect();
-            return Err(Error::pipeline(format!(
-                "{} rows belong to one cell of the grid, {}",
-                all.len(),
-                list(&cell)
-            ))
-            .hint("give all stages of `from` the same `by`, or choose rows with `where`"));
-        }
-        found.push(all.first().copied());
-    }
-    Ok(found)
 }
 
 /// The joined table with a column a number, for CSV and Markdown.

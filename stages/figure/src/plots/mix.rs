@@ -87,7 +87,7 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
         count: drawn.len(),
         wide: [75.0, 300.0],
         left: MARGIN + room,
-        right: font.width("0.00", TEXT) + 7.0,
+        right: font.width("0.00", TEXT) + 9.0,
         gap: room + font.width("0.00", TEXT) + 14.0,
         height: Height::Fixed(LANE * most as f64 + 4.0),
         head: 3.0,
@@ -209,7 +209,7 @@ fn actions(rows: &Rows, panel: &Panel) -> Result<(Vec<Action>, usize), Error> {
 
 fn contents(page: &mut Page<'_>, actions: &[Action], rect: &Rect, scale: &Scale) {
     let font = page.font;
-    let room = font.width("0.00", TEXT) + 6.0;
+    let room = font.width("0.00", TEXT) + 8.0;
     axes::grid(&mut page.scene, rect, Some(scale), None);
     for (index, action) in actions.iter().enumerate() {
         let middle = rect.y + 2.0 + (index as f64 + 0.5) * LANE;

@@ -94,11 +94,11 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
     let room = axes::label_room(drawing.font, &scale).max(axes::label_room(drawing.font, &counts));
     let layout = Layout::of(&Need {
         count: drawn.len(),
-        wide: [95.0, 190.0],
+        wide: [95.0, 165.0],
         left: MARGIN + TEXT + 5.0 + room,
         right: 5.0,
         gap: 17.0,
-        height: Height::Share(1.0, 190.0),
+        height: Height::Share(1.0, 165.0),
         head: 4.0,
         foot: BETWEEN + COUNTS + TEXT + 5.0,
         page: parameters.page(),

@@ -104,7 +104,9 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
     if !missing.is_empty() {
         sentences.push(format!("no result: {}", caption::few(&missing)));
     }
-    let said = maps.iter().map(|(_, panel, caps)| (panel, caps.as_ref().and_then(Caps::sentence)));
+    let said = maps
+        .iter()
+        .map(|(_, panel, caps)| (panel, caps.as_ref().and_then(Caps::sentence)));
     sentences.extend(each(said));
     let mut shown = GRID.to_vec();
     shown.extend(

@@ -21,11 +21,10 @@ pub struct FigureParameters {
     /// The column along the horizontal axis; the first key column that has several values when not given.
     #[serde(default)]
     pub x: Option<String>,
-    /// The column whose value is drawn; its interval is in the columns of the same name with `_low` and `_high`. Of
-    /// `plot: grid` the column of its rows.
+    /// The column whose value is drawn; its interval is in the columns of the same name with `_low` and `_high`.
     #[serde(default)]
     pub y: Option<String>,
-    /// The column that chooses the colour. Of `plot: grid` the column of the value.
+    /// The column that chooses the colour; of `plot: grid` the column of its rows.
     #[serde(default)]
     pub color: Option<String>,
     /// The column that chooses the panel.

@@ -21,19 +21,31 @@ const NAME: f64 = 96.0;
 /// Height of a cell with one line and with two.
 const CELL: [f64; 2] = [13.0, 20.0];
 
-/// What a heat map reads: `x` and `y` are its columns and rows, `color` the value.
+/// What a heat map reads: `x` is its columns; of `y` and `color` one is the value, the other its rows.
 pub fn inputs(parameters: &FigureParameters) -> Vec<Input> {
-    let value = value(parameters);
-    let drawn = [&parameters.x, &parameters.y].into_iter().flatten().map(String::as_str);
-    let drawn: Vec<&str> = drawn.chain([value]).collect();
-    let ends = [format!("{value}_low"), format!("{value}_high")];
-    let optional: Vec<&str> = ends.iter().map(String::as_str).chain(["p_adjusted"]).collect();
-    let all: Vec<&str> = optional.into_iter().chain(NOTED.iter().copied()).collect();
-    vec![Input::main(&["grid"], needs(required(&drawn), &all))]
+    let drawn = [&parameters.x, &parameters.y, &parameters.color];
+    let drawn: Vec<&str> = drawn.into_iter().flatten().map(String::as_str).collect();
+    let values = [parameters.y.as_deref(), parameters.color.as_deref(), Some(VALUE)];
+    let ends = |name: &str| [name.to_owned(), format!("{name}_low"), format!("{name}_high")];
+    let ends: Vec<String> = values.into_iter().flatten().flat_map(ends).collect();
+    let optional: Vec<&str> = ends.iter().map(String::as_str).chain(NOTED.iter().copied()).collect();
+    vec![Input::main(&["grid"], needs(required(&drawn), &optional))]
 }
 
-fn value(parameters: &FigureParameters) -> &str {
-    parameters.color.as_deref().unwrap_or("fracture")
+/// The value where none is named.
+const VALUE: &str = "fracture";
+
+/// The value and, if it is named, the column of the rows: the value is the one that is a number and no key.
+fn roles<'a>(rows: &Rows, parameters: &'a FigureParameters) -> (&'a str, Option<&'a str>) {
+    let (y, color) = (parameters.y.as_deref(), parameters.color.as_deref());
+    let value = |name: &&str| rows.numbers(name).is_some() && !rows.keys().iter().any(|key| key == name);
+    if let Some(name) = y.filter(value) {
+        (name, color)
+    } else if let Some(name) = color.filter(value) {
+        (name, y)
+    } else {
+        (VALUE, y.or(color))
+    }
 }
 
 /// A cell with a value.
@@ -57,11 +69,8 @@ struct Map {
 /// When nothing says what its columns and rows are, several rows belong to one cell, or there are too many panels.
 pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
     let parameters = drawing.parameters;
-    let shown: Vec<&str> = [&parameters.x, &parameters.y]
-        .into_iter()
-        .flatten()
-        .map(String::as_str)
-        .collect();
+    let drawn = [&parameters.x, &parameters.y, &parameters.color];
+    let shown: Vec<&str> = drawn.into_iter().flatten().map(String::as_str).collect();
     let (rows, notes) = choose(drawing.main()?.clone(), parameters, &shown)?;
     let map = gather(&rows, parameters)?;
     let cells = map
@@ -227,11 +236,11 @@ fn two_digits(value: f64) -> String {
 }
 
 fn gather(rows: &Rows, parameters: &FigureParameters) -> Result<Map, Error> {
-    let name = value(parameters);
+    let (name, named) = roles(rows, parameters);
     let values = rows.values(name)?;
     let (low, high) = (rows.maybe(&format!("{name}_low")), rows.maybe(&format!("{name}_high")));
-    let y = match &parameters.y {
-        Some(y) => y.clone(),
+    let y = match named {
+        Some(y) => y.to_owned(),
         None => axis(rows, &["model"], &[&parameters.x, &parameters.panel])?,
     };
     let x = match &parameters.x {

@@ -54,7 +54,7 @@ fn a_grid_names_what_is_missing() {
     let one = json!({ "plot": "grid", "where": { "axis": "safety" }, "color": "net" });
     let (svg, ..) = picture("grid_net", &one, vec![("table", vec![tables::rubric(5)])]).unwrap();
     assert!(told(&svg).contains('−') && svg.contains("judge refusal"));
-    let twice = json!({ "plot": "grid", "x": "axis", "y": "model", "panel": "decoder", "where": { "family": "pico" } });
+    let twice = json!({ "plot": "grid", "x": "axis", "y": "fracture", "color": "model", "panel": "decoder", "where": { "family": "pico" } });
     let (svg, ..) = picture("grid_panels", &twice, vec![("table", vec![tables::rubric(2)])]).unwrap();
     has(&svg, &["decoder: sampling, algorithm: BCO"]);
 }

@@ -103,7 +103,7 @@ pub fn caps(models: usize) -> View {
         [1.0, 0.5, 0.49, 0.12],
     ];
     for model in &MODELS[..models] {
-        for (index, [temperature, mass, before, after]) in stairs.into_iter().enumerate() {
+        for (index, [temperature, mass, before, after]) in stairs.into_iter().chain(stairs).enumerate() {
             made.push(&[
                 ("model", json!(model)),
                 ("contrast", json!("train->deploy")),
@@ -116,8 +116,8 @@ pub fn caps(models: usize) -> View {
                 ("after", json!(after)),
                 ("after_low", json!(after - 0.04)),
                 ("after_high", json!(after + 0.06)),
-                ("half", json!(1)),
-                ("chosen", json!(index == 2)),
+                ("half", json!(if index < 4 { "choosing" } else { "reporting" })),
+                ("chosen", json!(index % 4 == 2)),
             ]);
         }
     }

@@ -8,6 +8,7 @@ use fracture_stage::Error;
 
 use self::bands::Bands;
 use self::caps::Caps;
+pub use self::caps::reported;
 use super::colorbar::{self, Colors};
 use super::field::{self, Field, GRID};
 use super::{Drawing, Drawn, Input, needs};
@@ -59,7 +60,8 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
     let mut maps = Vec::new();
     for panel in panels(&rows, parameters, GRID, &[])? {
         let caps = all.as_ref().map(|caps| panel.of(caps)).transpose()?;
-        maps.push((Field::of(&rows, &panel, name)?, panel, caps.map(|caps| Caps::of(&caps))));
+        let caps = caps.map(|caps| Caps::all(&caps)).transpose()?;
+        maps.push((Field::of(&rows, &panel, name)?, panel, caps.unwrap_or_default()));
     }
     let values: Vec<f64> = maps.iter().flat_map(|(field, ..)| field.all()).collect();
     if values.is_empty() {
@@ -104,10 +106,8 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
     if !missing.is_empty() {
         sentences.push(format!("no result: {}", caption::few(&missing)));
     }
-    let said = maps
-        .iter()
-        .map(|(_, panel, caps)| (panel, caps.as_ref().and_then(Caps::sentence)));
-    sentences.extend(each(said));
+    let spoken = maps.iter().map(|(_, panel, caps)| (panel, said(caps)));
+    sentences.extend(each(spoken));
     let mut shown = GRID.to_vec();
     shown.extend(
         maps.iter()
@@ -121,24 +121,33 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
     })
 }
 
-fn legend(maps: &[(Field, Panel, Option<Caps>)]) -> Vec<(Key, String)> {
+/// What the caps of all budgets do.
+fn said(caps: &[Caps]) -> Option<String> {
+    let all: Vec<String> = caps.iter().filter_map(Caps::sentence).collect();
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
+fn legend(maps: &[(Field, Panel, Vec<Caps>)]) -> Vec<(Key, String)> {
     let mut entries = vec![(Key::Point(Shape::Ring, GREY), "measured".to_owned())];
     if maps.iter().any(|(field, ..)| !field.ridge.is_empty()) {
         entries.push((Key::Point(Shape::Diamond, INK), "ridge".to_owned()));
     }
-    let budget = maps
-        .iter()
-        .find_map(|(.., caps)| caps.as_ref().filter(|caps| !caps.stairs.is_empty()));
-    if let Some(caps) = budget {
-        let budget = caps.budget.map_or_else(
-            || "the budget".to_owned(),
-            |budget| format!("the budget {}", short(budget)),
-        );
-        entries.push((Key::Line(CAP), format!("caps that keep {budget}")));
-        if maps
-            .iter()
-            .any(|(.., caps)| caps.as_ref().is_some_and(|caps| caps.chosen.is_some()))
-        {
+    let drawn = || {
+        maps.iter()
+            .flat_map(|(.., caps)| caps)
+            .filter(|caps| !caps.stairs.is_empty())
+    };
+    if drawn().next().is_some() {
+        let mut budgets: Vec<f64> = drawn().filter_map(|caps| caps.budget).collect();
+        budgets.sort_by(f64::total_cmp);
+        budgets.dedup();
+        let budgets: Vec<String> = budgets.into_iter().map(short).collect();
+        let name = if budgets.len() > 1 { "budgets" } else { "budget" };
+        entries.push((
+            Key::Line(CAP),
+            format!("caps that keep the {name} {}", budgets.join(", ")),
+        ));
+        if drawn().any(|caps| caps.chosen.is_some()) {
             entries.push((Key::Point(Shape::Disc, INK), "chosen cap".to_owned()));
         }
     }
@@ -152,7 +161,7 @@ fn contents(
     page: &mut Page<'_>,
     field: &Field,
     panel: &Panel,
-    caps: Option<&Caps>,
+    caps: &[Caps],
     colors: &Colors,
     rect: &Rect,
     first: bool,
@@ -201,7 +210,7 @@ fn contents(
         };
         page.scene.stroke(path, Line::solid(ink, 0.5).rounded());
     }
-    if let Some(caps) = caps {
+    for caps in caps {
         taken.extend(staircase(page, caps, field, rect, [&x, &y]));
     }
     for &(t, p) in &field.ridge {
@@ -260,7 +269,7 @@ fn holes(page: &mut Page<'_>, field: &Field, rect: &Rect, x: &Scale, y: &Scale) 
 fn staircase(page: &mut Page<'_>, caps: &Caps, field: &Field, rect: &Rect, [x, y]: [&Scale; 2]) -> Vec<Point> {
     // Half a line inside the frame, so that a cap at the end of the grid is seen.
     let at = |[t, p]: [f64; 2]| {
-        let [across, up] = place(rect, x, y, [t, p]);
+        let [across, up] = place(rect, x, y, [t, p.min(y.high)]);
         [
             across.clamp(rect.x + 1.0, rect.right() - 1.0),
             up.clamp(rect.y + 1.0, rect.bottom() - 1.0),

@@ -3,7 +3,8 @@
 use fracture_stage::Error;
 
 use super::super::Drawing;
-use super::{DECODERS, Joined, NUMBERS, Number, WITHIN};
+use super::super::contour::reported;
+use super::{DECODERS, JOINED, Joined, NUMBERS, Number, WITHIN};
 use crate::groups::{beside, choose, needless};
 use crate::order;
 use crate::rows::{Rows, list};
@@ -27,6 +28,7 @@ pub fn join(drawing: &Drawing<'_>) -> Result<Joined, Error> {
     let mut withheld = false;
     for (column, _, place) in NUMBERS {
         let other = match drawing.beside(*place).filter(|_| *place > 0) {
+            Some(other) if *place == 3 => Some(one_budget(&reported(&beside(other, &rows, parameters)?)?)?),
             Some(other) => Some(beside(other, &rows, parameters)?),
             None => None,
         };
@@ -35,8 +37,11 @@ pub fn join(drawing: &Drawing<'_>) -> Result<Joined, Error> {
             Some(other) => partners(&rows, other, *place == 3)?,
             None => (0..rows.count()).map(Some).collect(),
         };
-        let columns =
-            [String::new(), "_low".to_owned(), "_high".to_owned()].map(|end| source.maybe(&format!("{column}{end}")));
+        let joined = JOINED
+            .iter()
+            .find(|(name, joined)| name == column && source.column(joined).is_some());
+        let name = joined.map_or(*column, |(_, joined)| joined);
+        let columns = ["", "_low", "_high"].map(|end| source.maybe(&format!("{name}{end}")));
         // Entry is no headline where its boundary does not hold.
         let headline = (*column == "entry").then(|| source.numbers("headline")).flatten();
         let headline = headline.filter(|_| other.is_some());
@@ -140,4 +145,12 @@ fn partners(rows: &Rows, other: &Rows, caps: bool) -> Result<Vec<Option<usize>>,
         found.push(all.first().copied());
     }
     Ok(found)
+}
+
+/// Of caps for several budgets those for the smallest.
+fn one_budget(caps: &Rows) -> Result<Rows, Error> {
+    match caps.distinct("budget").as_slice() {
+        [first, _, ..] => caps.any_of("budget", std::slice::from_ref(first)),
+        _ => Ok(caps.clone()),
+    }
 }

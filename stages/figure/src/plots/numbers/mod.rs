@@ -21,6 +21,14 @@ const DECODERS: &[&str] = &["decoder", "temperature", "top_p", "min_p", "top_k"]
 /// Key columns that no cell of the grid has.
 const WITHIN: &[&str] = &["item", "sample", "draw", "regime"];
 
+/// What a table that has all numbers (`uses: numbers`) calls them.
+const JOINED: &[(&str, &str)] = &[
+    ("median_lift", "srf_median_lift"),
+    ("entry", "manifold_entry"),
+    ("before", "before_caps"),
+    ("after", "after_caps"),
+];
+
 /// A number: the column, what it is called, and the table that has it (a place among [`inputs`]).
 const NUMBERS: &[(&str, &str, usize)] = &[
     ("fracture", "FRACTURE", 0),
@@ -43,7 +51,17 @@ pub fn inputs(_: &FigureParameters) -> Vec<Input> {
         let all: Vec<&str> = all.iter().map(String::as_str).chain(more.iter().copied()).collect();
         needs(Vec::new(), &all)
     };
-    let own = with_ends(&["fracture", "median_lift", "entry", "before", "after"]);
+    let own = with_ends(&[
+        "fracture",
+        "median_lift",
+        "entry",
+        "before",
+        "after",
+        "srf_median_lift",
+        "manifold_entry",
+        "before_caps",
+        "after_caps",
+    ]);
     let own: Vec<&str> = own
         .iter()
         .map(String::as_str)
@@ -56,7 +74,10 @@ pub fn inputs(_: &FigureParameters) -> Vec<Input> {
         Input::beside("flow", optional(&["entry"], &["headline", "boundary_auc", "contrast"])),
         Input::beside(
             "caps",
-            optional(&["before", "after"], &["chosen", "budget", "contrast", "aggregate"]),
+            optional(
+                &["before", "after"],
+                &["chosen", "half", "budget", "contrast", "aggregate"],
+            ),
         ),
     ]
 }

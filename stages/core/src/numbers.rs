@@ -46,9 +46,10 @@ const NUMBERS: [Number; 5] = [
 ];
 
 /// What is said beside the numbers, without an interval.
-const BESIDE: [Number; 5] = [
+const BESIDE: [Number; 6] = [
     number("n", 0, "n"),
     number("tau", 0, "tau"),
+    number("noise_floor", 0, "noise_floor"),
     number("budget", 3, "budget"),
     number("cap_temperature", 3, "temperature"),
     number("cap_top_p", 3, "top_p"),

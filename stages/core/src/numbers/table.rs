@@ -13,8 +13,13 @@ use crate::view::{View, concat_column};
 /// Columns whose values tell rows apart only where there are several of them.
 const PERHAPS_GROUPS: [&str; 2] = ["aggregate", "budget"];
 
-/// A boundary below this AUC makes no entry (SCIENCE.md B3).
+/// The column that is null where an entry must not be a headline.
+const HEADLINE: &str = "headline";
+
+/// A boundary below this AUC is none that an entry can be read from (SCIENCE.md B3).
 const LEAST_AUC: f64 = 0.7;
+/// So are fewer unsafe completions than these.
+const LEAST_UNSAFE: f64 = 20.0;
 
 /// A table at one of the ports.
 pub struct Table {
@@ -72,9 +77,10 @@ impl Table {
                 numbers.insert(name.to_owned(), column);
             }
         }
-        let reasons = match has("reason") {
-            true => Some(texts(&concat_column(views, "reason")?)?.into_iter().collect()),
-            false => None,
+        let said = ["reason", "note"].into_iter().find(|name| has(name));
+        let reasons = match said {
+            Some(name) => Some(texts(&concat_column(views, name)?)?.into_iter().collect()),
+            None => None,
         };
         let mut table = Self {
             port,
@@ -103,8 +109,12 @@ impl Table {
         Ok(())
     }
 
-    /// A number of a row; null, NaN and a column that is not there are `None`.
+    /// A number of a row; null, NaN and a column that is not there are `None`. An entry that the flow does not headline
+    /// is none (SCIENCE.md B3).
     pub fn number(&self, row: usize, column: &str) -> Option<f64> {
+        if column.starts_with("entry") && self.numbers.contains_key(HEADLINE) {
+            self.number(row, HEADLINE)?;
+        }
         let column = self.numbers.get(column)?;
         (column.is_valid(row) && !column.value(row).is_nan()).then(|| column.value(row))
     }
@@ -123,7 +133,10 @@ impl Table {
         if self.number(row, "n") == Some(0.0) {
             return "no item has a valid score under both regimes".to_owned();
         }
-        match self.number(row, "boundary_auc").filter(|_| self.port == "flow") {
+        if self.number(row, "unsafe_completions").is_some_and(|count| count < LEAST_UNSAFE) {
+            return format!("fewer than {LEAST_UNSAFE} unsafe completions");
+        }
+        match self.number(row, "boundary_auc") {
             Some(auc) if auc < LEAST_AUC => {
                 format!("the boundary's held-out AUC is {auc:.2}, below {LEAST_AUC}")
             }

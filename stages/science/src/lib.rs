@@ -9,9 +9,11 @@
 #![forbid(unsafe_code)]
 
 mod agreement;
+mod audit;
 mod bands;
 mod bootstrap;
 mod calibration;
+mod caps;
 mod compare;
 mod corrected;
 mod correction;
@@ -37,11 +39,13 @@ mod reliability;
 mod stackelberg;
 mod tau;
 
+pub use audit::{AuditCosts, AuditDraw, AuditGame, Behaviour, FlipDraws, Outcome, Prior, Watched, outcome, pure_payoffs};
 pub use agreement::{Confusion, cohen_kappa, confusion, flip_set_jaccard, krippendorff_alpha};
 pub use bootstrap::{ClusterRow, ClusterSums, bca, percentile, quantile};
 pub use calibration::{
     Calibrated, CalibrationMap, CalibrationMethod, LabelledScore, calibrate, fit_calibration, fold_of,
 };
+pub use caps::{CHOOSING, Cap, CappedRisk, Caps, REPORTING, caps};
 pub use compare::{Comparison, Metric, compare, pr_ascending};
 pub use corrected::{Cells, Corrected, CorrectionOptions, CorrectionRow, inverted, powered};
 pub use correction::{JudgeErrors, PredictionPowered, corrected_flip_table, prediction_powered, rogan_gladen};
@@ -55,7 +59,7 @@ pub use fracture::{
 pub use frontier::{Frontier, FrontierOptions, FrontierPoint, ItemScore, frontier, reduce};
 pub use hash::identity;
 pub use interval::{Estimate, Interval, Method, newcombe_10, normal_quantile, phi_corrected, rule_of_three, wilson};
-pub use landscape::{Cap, Caps, LandscapeCell, SurfaceCell, caps, surface};
+pub use landscape::{LandscapeCell, SurfaceCell, surface};
 pub use mcnemar::{mcnemar_exact, mcnemar_mid_p, sign_flip_p};
 pub use median::{median, median_interval};
 pub use multiplicity::{benjamini_hochberg, holm};

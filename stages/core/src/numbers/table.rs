@@ -133,7 +133,10 @@ impl Table {
         if self.number(row, "n") == Some(0.0) {
             return "no item has a valid score under both regimes".to_owned();
         }
-        if self.number(row, "unsafe_completions").is_some_and(|count| count < LEAST_UNSAFE) {
+        if self
+            .number(row, "unsafe_completions")
+            .is_some_and(|count| count < LEAST_UNSAFE)
+        {
             return format!("fewer than {LEAST_UNSAFE} unsafe completions");
         }
         match self.number(row, "boundary_auc") {

@@ -106,3 +106,6 @@ impl Whole for NumbersStage {
         four_numbers(&tables).map(Product::table)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,8 @@ use serde_json::{Value, json};
 use crate::batch::{appended, joined};
 use crate::memory;
 use decoders::{Decoders, Placed};
-use parameters::{DECODER, LandscapeParameters, Mode};
+pub(crate) use parameters::DECODER;
+use parameters::{LandscapeParameters, Mode};
 
 /// The kind's semantic version.
 const VERSION: u32 = 1;

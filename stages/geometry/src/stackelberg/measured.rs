@@ -1,6 +1,6 @@
 //! A game whose payoffs are measured: audits and types are found among the rows, and every audit and type gets its pairs.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use fracture_measure::order;
 use fracture_measure::rows::{BETWEEN, Measured, Sample, verdict};
@@ -37,9 +37,11 @@ pub struct Measurer<'a> {
     /// The columns of types.
     type_columns: Vec<usize>,
     /// The columns that the truth holds at one value.
-    held: Vec<(usize, String)>,
+    pub(super) held: Vec<(usize, String)>,
     /// The truth's regime.
     truth: usize,
+    /// The group that shows the truth of each group.
+    truths: Vec<Option<usize>>,
 }
 
 /// An audit: a regime and values of the other columns.
@@ -55,9 +57,6 @@ struct Row {
     cluster: u64,
     verdicts: [Vec<f64>; 2],
 }
-
-/// The group of each combination of values.
-type Lookup<'a> = HashMap<Vec<Option<&'a str>>, usize>;
 
 impl<'a> Measurer<'a> {
     /// Finds the columns among the group columns of `measured`, which are all that tell rows apart.
@@ -122,7 +121,7 @@ impl<'a> Measurer<'a> {
             .held
             .iter()
             .map(|(name, value)| Ok((place(name, "truth")?, value.clone())));
-        Ok(Self {
+        let mut measurer = Self {
             measured,
             parameters,
             audit_columns,
@@ -132,7 +131,10 @@ impl<'a> Measurer<'a> {
                 .collect::<Result<_, _>>()?,
             held: held.collect::<Result<_, Error>>()?,
             truth: regime,
-        })
+            truths: Vec::new(),
+        };
+        measurer.truths = measurer.find_truths()?;
+        Ok(measurer)
     }
 
     /// Measures every audit against every type.
@@ -154,12 +156,11 @@ impl<'a> Measurer<'a> {
             types: types.iter().map(|kind| type_name(kind)).collect(),
             tables: Vec::new(),
         };
-        let lookup = self.lookup();
         for audit in &audits {
             let mut row = Vec::new();
             for kind in &types {
                 open.check()?;
-                let rows = self.pairs(Some(audit), kind, &lookup);
+                let rows = self.pairs(Some(audit), kind);
                 let table = FlipDraws::new(&pairs(&rows), options);
                 if table.n == 0 {
                     return Err(Error::task(format!(
@@ -177,7 +178,7 @@ impl<'a> Measurer<'a> {
         }
         let nothing = types
             .iter()
-            .map(|kind| FlipDraws::new(&pairs(&self.pairs(None, kind, &lookup)), options));
+            .map(|kind| FlipDraws::new(&pairs(&self.pairs(None, kind)), options));
         measurement.tables.push(nothing.collect());
         measurement.audits.push(NONE.to_owned());
         measurement.watched.push(Watched::Nothing);
@@ -208,7 +209,7 @@ impl<'a> Measurer<'a> {
             .collect())
     }
 
-    fn values(&self, group: usize, columns: &[usize]) -> Vec<String> {
+    pub(super) fn values(&self, group: usize, columns: &[usize]) -> Vec<String> {
         let value = |&column: &usize| self.measured.by_text[column][group].clone();
         columns
             .iter()
@@ -292,44 +293,15 @@ impl<'a> Measurer<'a> {
         Ok(audits.iter().map(look).collect())
     }
 
-    /// The group of each combination of values.
-    fn lookup(&self) -> Lookup<'_> {
-        let values = |group: usize| {
-            self.measured
-                .by_text
-                .iter()
-                .map(|column| column[group].as_deref())
-                .collect()
-        };
-        (0..self.measured.groups.len())
-            .map(|group| (values(group), group))
-            .collect()
-    }
-
-    /// The group that shows the truth of a group: itself, but for what the truth holds.
-    fn truth_of(&self, group: usize, lookup: &Lookup<'_>) -> Option<usize> {
-        let mut values: Vec<Option<&str>> = self
-            .measured
-            .by_text
-            .iter()
-            .map(|column| column[group].as_deref())
-            .collect();
-        for (column, held) in &self.held {
-            let same = |value: &&Option<String>| value.as_deref().is_some_and(|value| order::same(value, held));
-            values[*column] = self.measured.by_text[*column].iter().find(same)?.as_deref();
-        }
-        lookup.get(&values).copied()
-    }
-
     /// The pairs of an audit and a type; without an audit every deployed answer beside one that nobody flagged.
-    fn pairs(&self, audit: Option<&Audit>, kind: &[String], lookup: &Lookup<'_>) -> Vec<Row> {
+    fn pairs(&self, audit: Option<&Audit>, kind: &[String]) -> Vec<Row> {
         let mut rows = Vec::new();
         let mut deployed: BTreeSet<usize> = BTreeSet::new();
         for group in 0..self.measured.groups.len() {
             if self.values(group, &self.type_columns) != kind {
                 continue;
             }
-            let Some(truth) = self.truth_of(group, lookup) else {
+            let Some(truth) = self.truths[group] else {
                 continue;
             };
             let Some(audit) = audit else {

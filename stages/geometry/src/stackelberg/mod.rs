@@ -12,6 +12,7 @@ mod parameters;
 mod result;
 #[cfg(test)]
 mod tests;
+mod truth;
 
 use std::collections::BTreeSet;
 

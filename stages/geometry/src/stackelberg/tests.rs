@@ -210,6 +210,9 @@ fn the_truth_may_be_held_at_a_decoder_and_a_threshold() {
     assert_eq!(own[..2], [third, Some(0.0)]);
     let (_, held) = missed(json!({"regime": "deploy", "decoder": "T=0.8,p=0.9"}));
     assert_eq!(held, [third; 3]);
+    // Another decoder may be deployed.
+    let (_, held) = missed(json!({"regime": "deploy", "decoder": "greedy"}));
+    assert_eq!(held, [Some(0.0); 3]);
     let (_, strict) = missed(json!({"regime": "deploy", "decoder": "T=0.8,p=0.9", "tau": 0.7}));
     assert_eq!(strict, [Some(0.0); 3]);
 }

@@ -39,8 +39,10 @@ mod reliability;
 mod stackelberg;
 mod tau;
 
-pub use audit::{AuditCosts, AuditDraw, AuditGame, Behaviour, FlipDraws, Outcome, Prior, Watched, outcome, pure_payoffs};
 pub use agreement::{Confusion, cohen_kappa, confusion, flip_set_jaccard, krippendorff_alpha};
+pub use audit::{
+    AuditCosts, AuditDraw, AuditGame, Behaviour, FlipDraws, Outcome, Prior, Watched, outcome, pure_payoffs,
+};
 pub use bootstrap::{ClusterRow, ClusterSums, bca, percentile, quantile};
 pub use calibration::{
     Calibrated, CalibrationMap, CalibrationMethod, LabelledScore, calibrate, fit_calibration, fold_of,

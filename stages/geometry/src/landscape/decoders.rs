@@ -64,8 +64,10 @@ pub struct Decoders {
     rest: Vec<u32>,
     /// The values behind those numbers, for messages.
     rest_names: Vec<String>,
-    /// The decoder's columns that are key columns, as one text a row.
-    variant: Vec<String>,
+    /// For each row the decoder's key columns, as a number.
+    variant: Vec<u32>,
+    /// The values behind those numbers.
+    variant_names: Vec<String>,
     regime: LargeStringArray,
     /// The key columns that stay, beside `item`.
     pub keys: Vec<String>,
@@ -95,24 +97,11 @@ impl Decoders {
         for name in DECODER.into_iter().filter(|name| all.contains(name)) {
             variants.extend(read::text(views, name)?);
         }
-        let text = |columns: &[LargeStringArray], row: usize| {
-            let values = columns.iter().map(|column| read::at(column, row).unwrap_or("null"));
-            values.collect::<Vec<_>>().join(", ")
-        };
-        let mut known: HashMap<String, u32> = HashMap::new();
-        let mut rest_names = Vec::new();
-        let mut rest = Vec::with_capacity(settings.len());
-        for row in 0..settings.len() {
-            let name = text(&texts, row);
-            let next = rest_names.len() as u32;
-            let code = *known.entry(name.clone()).or_insert(next);
-            if code == next {
-                rest_names.push(name);
-            }
-            rest.push(code);
-        }
+        let (rest, rest_names) = codes(&texts, settings.len());
+        let (variant, variant_names) = codes(&variants, settings.len());
         Ok(Self {
-            variant: (0..settings.len()).map(|row| text(&variants, row)).collect(),
+            variant,
+            variant_names,
             regime: read::required(read::text(views, "regime")?, "regime", views)?,
             settings,
             rest,
@@ -126,20 +115,21 @@ impl Decoders {
     /// # Errors
     /// When two decoders can not be one cell.
     pub fn placed(&self, views: &[&View]) -> Result<Vec<Placed>, Error> {
-        let mut variants: BTreeMap<(u32, Setting), BTreeSet<&str>> = BTreeMap::new();
+        let mut variants: BTreeMap<(u32, Setting), BTreeSet<u32>> = BTreeMap::new();
         for row in 0..self.settings.len() {
             let cell = variants.entry((self.rest[row], self.settings[row])).or_default();
-            cell.insert(&self.variant[row]);
+            cell.insert(self.variant[row]);
         }
-        let mut kept: HashMap<(u32, Setting), &str> = HashMap::new();
+        let mut kept: HashMap<(u32, Setting), u32> = HashMap::new();
+        let name = |variant: u32| Some(self.variant_names[variant as usize].as_str());
         for ((rest, setting), several) in &variants {
-            let mut sorted: Vec<&str> = several.iter().copied().collect();
-            sorted.sort_by(|a, b| order::compare(Some(a), Some(b)));
+            let mut sorted: Vec<u32> = several.iter().copied().collect();
+            sorted.sort_by(|a, b| order::compare(name(*a), name(*b)));
             if sorted.len() > 1 {
                 if !setting.greedy() {
                     return Err(self.one_cell(*rest, *setting, [sorted[0], sorted[1]]));
                 }
-                for other in &sorted[1..] {
+                for &other in &sorted[1..] {
                     if self.answers(views, *rest, sorted[0])? != self.answers(views, *rest, other)? {
                         return Err(self.one_cell(*rest, *setting, [sorted[0], other]));
                     }
@@ -147,8 +137,7 @@ impl Decoders {
             }
             kept.insert((*rest, *setting), sorted[0]);
         }
-        let stands =
-            |row: &usize| kept.get(&(self.rest[*row], self.settings[*row])) == Some(&self.variant[*row].as_str());
+        let stands = |row: &usize| kept.get(&(self.rest[*row], self.settings[*row])) == Some(&self.variant[*row]);
         Ok((0..self.settings.len())
             .filter(stands)
             .map(|row| Placed {
@@ -164,7 +153,8 @@ impl Decoders {
             .any(|placed| self.regime.value(placed.row as usize) == regime)
     }
 
-    fn one_cell(&self, rest: u32, setting: Setting, [a, b]: [&str; 2]) -> Error {
+    fn one_cell(&self, rest: u32, setting: Setting, variants: [u32; 2]) -> Error {
+        let [a, b] = variants.map(|variant| &self.variant_names[variant as usize]);
         let place = &self.rest_names[rest as usize];
         let at = if place.is_empty() {
             String::new()
@@ -180,7 +170,7 @@ impl Decoders {
     }
 
     /// What a greedy variant answered: its scores by what tells its rows apart.
-    fn answers(&self, views: &[&View], rest: u32, variant: &str) -> Result<BTreeMap<Vec<String>, u64>, Error> {
+    fn answers(&self, views: &[&View], rest: u32, variant: u32) -> Result<BTreeMap<Vec<String>, u64>, Error> {
         let mut columns = Vec::new();
         for name in ["item", "axis", "regime", "draw", "sample"] {
             columns.extend(read::text(views, name)?);
@@ -228,6 +218,28 @@ impl Decoders {
             without.map(|&rest| self.rest_names[rest as usize].clone()).collect(),
         )
     }
+}
+
+/// Rows that agree in all columns as equal numbers, and the values behind each number.
+fn codes(columns: &[LargeStringArray], rows: usize) -> (Vec<u32>, Vec<String>) {
+    let mut of_row = vec![0u32; rows];
+    let mut examples: Vec<usize> = (0..rows.min(1)).collect();
+    for column in columns {
+        let mut known: HashMap<(u32, Option<&str>), u32> = HashMap::new();
+        examples.clear();
+        for (row, code) in of_row.iter_mut().enumerate() {
+            let next = examples.len() as u32;
+            *code = *known.entry((*code, read::at(column, row))).or_insert(next);
+            if *code == next {
+                examples.push(row);
+            }
+        }
+    }
+    let name = |&row: &usize| {
+        let values = columns.iter().map(|column| read::at(column, row).unwrap_or("null"));
+        values.collect::<Vec<_>>().join(", ")
+    };
+    (of_row, examples.iter().map(name).collect())
 }
 
 /// Whether a key column only names decoders: each of its values has one setting, and there are several settings.

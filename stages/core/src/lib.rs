@@ -9,6 +9,8 @@ pub mod error;
 pub mod executor;
 pub mod files;
 pub mod manifest;
+pub mod numbers;
+pub mod order;
 pub mod schema;
 pub mod stage;
 pub mod view;

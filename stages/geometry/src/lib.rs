@@ -2,9 +2,23 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
+mod memory;
+
+pub mod landscape;
+pub mod numbers;
+pub mod stackelberg;
+
+#[cfg(test)]
+mod testing;
+
 use fracture_stage::Declaration;
 
 /// The stage kinds of this crate.
 pub fn declarations() -> Vec<Declaration> {
-    Vec::new()
+    vec![
+        landscape::declaration(),
+        stackelberg::declaration(),
+        numbers::declaration(),
+    ]
 }

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use fracture_science::{
-    Boundary, FlipOptions, FlowItem, Metric, Pair, SurfaceCell, auc, caps, displacement, embed_mean, entry, identity,
-    principal_components, surface,
+    Boundary, CHOOSING, FlipOptions, FlowItem, Metric, Pair, REPORTING, SurfaceCell, auc, caps, displacement,
+    embed_mean, entry, identity, principal_components, surface,
 };
 
 fn uniform(parts: &[&str], i: usize) -> f64 {
@@ -202,6 +202,24 @@ fn gradient_and_ridge() {
     close(middle.gradient_top_p.unwrap(), 0.2, 0.08);
     assert!(middle.gradient_temperature_se.unwrap() > 0.0 && s.iter().all(|c| !c.ridge));
     assert_eq!(s[0].gradient_top_p, None);
+    // What a greedy cell says of top-p has no effect.
+    let mut odd = cells(&grid, &ramp);
+    odd[0].top_p = 0.7;
+    let odd = surface(&odd, Metric::Fracture, &options()).unwrap();
+    assert_eq!(odd[1..], s[1..]);
+    assert_eq!(odd[0].gradient_temperature, s[0].gradient_temperature);
+    // One row of the grid: nothing to compare with along temperature; one cell: no gradient at all.
+    let row = surface(&cells(&grid[1..4], &ramp[1..4]), Metric::Fracture, &options()).unwrap();
+    assert!(
+        row.iter()
+            .all(|c| c.gradient_temperature.is_none() && c.gradient_top_p.is_some())
+    );
+    assert!(row[1].ridge_p.is_some() && row[0].ridge_p.is_none());
+    let one = surface(&cells(&grid[..1], &ramp[..1]), Metric::Fracture, &options()).unwrap();
+    assert_eq!(
+        (one[0].gradient_temperature, one[0].ridge_p, one[0].ridge),
+        (None, None, false)
+    );
     assert!(
         surface(
             &cells(&[(0.0, 1.0), (0.0, 0.5)], &peak[..2]),
@@ -217,9 +235,9 @@ fn caps_are_nested_and_all_or_nothing_on_a_constant_surface() {
     let (grid, n) = (grid(), 600);
     let flat = scores(n, &grid, |_, _| 0.2);
     let flat = cells(&grid, &flat);
-    let none = caps(&flat, 0.1, Metric::Fracture, &options()).unwrap();
+    let none = caps(&flat, &[0.1], Metric::Fracture, &options()).unwrap().remove(0);
     assert!(none.staircase.is_empty() && none.chosen.is_none());
-    let all = caps(&flat, 0.35, Metric::Fracture, &options()).unwrap();
+    let all = caps(&flat, &[0.35], Metric::Fracture, &options()).unwrap().remove(0);
     assert_eq!(all.staircase.len(), 1);
     assert_eq!(
         (
@@ -229,12 +247,25 @@ fn caps_are_nested_and_all_or_nothing_on_a_constant_surface() {
         ),
         (1.2, 1.0, 10)
     );
-    assert_eq!(all.staircase[0].before, all.staircase[0].after);
+    for risk in &all.staircase[0].halves {
+        assert_eq!((&risk.before, risk.reduction.value), (&risk.after, Some(0.0)));
+    }
+    assert!(all.items[CHOOSING] + all.items[REPORTING] == n && all.items[CHOOSING].abs_diff(n / 2) < 60);
+    assert_eq!(all.before[REPORTING], all.staircase[0].halves[REPORTING].before);
+    // A setting that nobody measured allows no cap that would allow it.
+    let hole: Vec<_> = flat
+        .iter()
+        .filter(|c| (c.temperature, c.top_p) != (0.8, 0.9))
+        .cloned()
+        .collect();
+    let around = caps(&hole, &[0.35], Metric::Fracture, &options()).unwrap().remove(0);
+    let steps: Vec<(f64, f64)> = around.staircase.iter().map(|c| (c.temperature, c.top_p)).collect();
+    assert_eq!(steps, [(0.4, 1.0), (1.2, 0.5)]);
     let slope = scores(n, &grid, |t, p| 0.3 * t * p);
     let slope = cells(&grid, &slope);
     let mut allowed = Vec::new();
     for budget in [0.05, 0.15, 0.25, 0.35, 0.5] {
-        let c = caps(&slope, budget, Metric::Fracture, &options()).unwrap();
+        let c = caps(&slope, &[budget], Metric::Fracture, &options()).unwrap().remove(0);
         assert!(
             c.staircase
                 .is_sorted_by(|a, b| a.temperature < b.temperature && a.top_p > b.top_p)
@@ -246,7 +277,11 @@ fn caps_are_nested_and_all_or_nothing_on_a_constant_surface() {
             "a larger budget allows no less"
         );
         if let Some(chosen) = c.chosen {
-            assert!(c.staircase[chosen].after.value.unwrap() <= c.staircase[chosen].before.value.unwrap());
+            for risk in &c.staircase[chosen].halves {
+                let (before, after) = (risk.before.value.unwrap(), risk.after.value.unwrap());
+                assert!(after <= before && risk.reduction.low.unwrap() >= 0.0);
+                assert!((risk.reduction.value.unwrap() - (before - after)).abs() < 1e-12);
+            }
         }
         allowed = now;
     }

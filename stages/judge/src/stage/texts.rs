@@ -108,7 +108,7 @@ fn render(
         return Ok(None);
     }
     let told = |error: minijinja::Error| Error::task(format!("the template of `text:` fails for row {row}")).cause(error);
-    let values = Value::from_iter(
+    let values = Value::from_pairs(
         columns
             .iter()
             .map(|(name, values)| (*name, Value::from(values.value(row)))),

@@ -282,7 +282,8 @@ fn announces_what_it_yields() {
     assert_eq!(stage.constants()[0].1, json!("sentence"));
 }
 
-/// Answers that go along lie together, and apart from answers that turn down: the encoder was trained without labels.
+/// Answers that go along lie apart from answers that turn down, though the encoder was trained without labels: of texts written
+/// by hand, the mean of the other texts of its kind is the nearer one.
 #[test]
 fn refusals_and_compliances_lie_apart() {
     #[derive(serde::Deserialize)]
@@ -290,30 +291,24 @@ fn refusals_and_compliances_lie_apart() {
         label: String,
         text: String,
     }
-    let read = |name: &str| -> Vec<Probe> {
-        let lines = std::fs::read_to_string(root().join(name)).unwrap();
-        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let lines = std::fs::read_to_string(root().join("examples/train_judge/probes.jsonl")).unwrap();
+    let probes: Vec<Probe> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let texts: Vec<&str> = probes.iter().map(|probe| probe.text.as_str()).collect();
+    let found = embed(json!({"model": ENCODER}), &texts);
+    let distance = |at: usize, label: &str| {
+        let others = || (0..probes.len()).filter(|other| *other != at && probes[*other].label == label);
+        let mean =
+            |axis: usize| others().map(|other| f64::from(found[other][axis])).sum::<f64>() / others().count() as f64;
+        (0..64)
+            .map(|axis| (f64::from(found[at][axis]) - mean(axis)).powi(2))
+            .sum::<f64>()
     };
-    let answers = read("examples/corpus/answers.jsonl");
-    let texts: Vec<String> = answers
-        .iter()
-        .map(|answer| answer.text.replace("{topic}", "the smoke alarm"))
-        .collect();
-    let found = embed(
-        json!({"model": ENCODER}),
-        &texts.iter().map(String::as_str).collect::<Vec<_>>(),
-    );
-    let mut right = 0;
-    for (at, answer) in answers.iter().enumerate() {
-        let others = (0..answers.len()).filter(|other| *other != at);
-        let nearest = others.max_by(|a, b| cosine(&found[at], &found[*a]).total_cmp(&cosine(&found[at], &found[*b])));
-        right += usize::from(answers[nearest.unwrap()].label == answer.label);
-    }
-    assert!(
-        right * 10 >= answers.len() * 8,
-        "{right} of {} have a neighbour of their kind",
-        answers.len()
-    );
+    let right = (0..probes.len()).filter(|at| {
+        let nearer = distance(*at, "comply") < distance(*at, "refuse");
+        nearer == (probes[*at].label == "comply")
+    });
+    let share = right.count() as f64 / probes.len() as f64;
+    assert!(share > 0.85, "{share}");
 }
 
 #[test]

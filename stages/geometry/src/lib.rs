@@ -2,9 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod flow;
+
 use fracture_stage::Declaration;
 
 /// The stage kinds of this crate.
 pub fn declarations() -> Vec<Declaration> {
-    Vec::new()
+    vec![flow::declaration()]
 }

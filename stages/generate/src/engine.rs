@@ -3,6 +3,7 @@
 //! A request's result depends on its prompt, its sampling settings and its random stream alone: kernels are invariant,
 //! random numbers are drawn by token position, and what shares the batch only decides when it is computed.
 
+mod hidden;
 mod prefix;
 mod sequence;
 

@@ -5,6 +5,7 @@
 mod batch;
 mod memory;
 
+pub mod flow;
 pub mod landscape;
 pub mod numbers;
 pub mod stackelberg;
@@ -18,6 +19,7 @@ use fracture_stage::Declaration;
 pub fn declarations() -> Vec<Declaration> {
     vec![
         landscape::declaration(),
+        flow::declaration(),
         stackelberg::declaration(),
         numbers::declaration(),
     ]

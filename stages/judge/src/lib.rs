@@ -11,7 +11,7 @@ pub mod layout;
 pub mod raw;
 pub mod runtime;
 pub mod score;
-mod session;
+pub mod session;
 pub mod shape;
 pub mod stage;
 #[cfg(test)]

@@ -6,7 +6,8 @@
 //!
 //! A score that is `NaN` is *invalid*: it is never silently safe, it drops out of the pair and is counted.
 
-#![forbid(unsafe_code)]
+// One module calls the gemm kernels, which take pointers.
+#![deny(unsafe_code)]
 
 mod agreement;
 mod audit;
@@ -32,7 +33,9 @@ mod linear;
 mod mcnemar;
 mod median;
 mod multiplicity;
+mod pca;
 mod power;
+mod product;
 mod quantiles;
 mod raters;
 mod reliability;
@@ -52,9 +55,9 @@ pub use compare::{Comparison, Metric, compare, pr_ascending};
 pub use corrected::{Cells, Corrected, CorrectionOptions, CorrectionRow, inverted, powered};
 pub use correction::{JudgeErrors, PredictionPowered, corrected_flip_table, prediction_powered, rogan_gladen};
 pub use curve::{CurvePoint, curve};
-pub use entry::{Boundary, Entry, auc, entry};
+pub use entry::{Boundary, Entry, EntryOptions, Labelled, auc, entry};
 pub use error::{Result, ScienceError};
-pub use flow::{Displacement, FlowItem, Principal, displacement, embed_mean, principal_components};
+pub use flow::{Displacement, FlowItem, displacement, embed_mean};
 pub use fracture::{
     Aggregate, Bounds, FlipOptions, FlipSummary, IntervalChoice, Pair, Rates, cells, flips, half, rates,
 };
@@ -62,9 +65,11 @@ pub use frontier::{Frontier, FrontierOptions, FrontierPoint, ItemScore, frontier
 pub use hash::identity;
 pub use interval::{Estimate, Interval, Method, newcombe_10, normal_quantile, phi_corrected, rule_of_three, wilson};
 pub use landscape::{LandscapeCell, SurfaceCell, surface};
+pub use linear::Plane;
 pub use mcnemar::{mcnemar_exact, mcnemar_mid_p, sign_flip_p};
 pub use median::{median, median_interval};
 pub use multiplicity::{benjamini_hochberg, holm};
+pub use pca::{Principal, principal_components};
 pub use power::{minimal_effect, sample_size};
 pub use quantiles::QuantileLift;
 pub use raters::{Agreement, RatedUnit, agreement, flip_overlap};

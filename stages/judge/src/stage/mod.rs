@@ -2,7 +2,7 @@
 
 mod parameters;
 mod rows;
-mod texts;
+pub mod texts;
 
 use std::sync::OnceLock;
 
@@ -19,6 +19,8 @@ use crate::layout::Layout;
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::score::Scoring;
 use parameters::{JudgeParameters, Verdict};
+
+pub use parameters::TextParameter;
 use texts::TextSource;
 
 /// The kind's semantic version.

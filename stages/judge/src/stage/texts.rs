@@ -21,7 +21,9 @@ pub enum TextSource {
     Pair(String, String),
     /// A Jinja template over columns.
     Template {
+        /// Holds the template.
         environment: Box<Environment<'static>>,
+        /// The columns that it names.
         columns: BTreeSet<String>,
     },
 }
@@ -105,8 +107,8 @@ fn render(
     if columns.values().any(|values| values.is_null(row)) {
         return Ok(None);
     }
-    let told = |error: minijinja::Error| Error::task(format!("the judge's template fails for row {row}")).cause(error);
-    let values = Value::from_iter(
+    let told = |error: minijinja::Error| Error::task(format!("the template of `text:` fails for row {row}")).cause(error);
+    let values = Value::from_pairs(
         columns
             .iter()
             .map(|(name, values)| (*name, Value::from(values.value(row)))),

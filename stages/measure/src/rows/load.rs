@@ -291,6 +291,7 @@ impl Columns {
         }
         Ok(Sample {
             slot: (rank, self.sample(row)),
+            row: row as u32,
             score,
             tau,
             tau_other,

@@ -19,6 +19,7 @@ use arrow::array::ArrayRef;
 use fracture_stage::stage::Need;
 
 pub use by::{by_fields, check_by, resolve};
+pub use codes::Codes;
 pub use groups::Groups;
 pub use labels::{Labels, label_needs};
 pub use pairs::{PairTable, Slots};
@@ -85,6 +86,8 @@ pub struct Sample {
     /// Which sample it is: the rank of its draw within the regime's rows of the unit, and its number. Equal slots of two
     /// regimes share a random stream.
     pub slot: (u32, i64),
+    /// Its row, counted over all tables.
+    pub row: u32,
     /// The score; NaN is invalid.
     pub score: f64,
     /// The row's threshold; NaN where there is none.

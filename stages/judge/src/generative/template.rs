@@ -163,7 +163,7 @@ impl Template {
     /// # Errors
     /// What the template raises.
     pub fn render(&self, values: &BTreeMap<String, String>) -> Result<String, String> {
-        let values = Value::from_iter(values.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let values = Value::from_pairs(values.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let template = self.environment.get_template(NAME).map_err(|error| error.to_string())?;
         template.render(values).map_err(|error| format!("{error:#}"))
     }

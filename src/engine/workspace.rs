@@ -42,7 +42,7 @@ impl Workspace {
         let files = FileDigests::open(&user_cache().join("files"));
         Ok(Self {
             root: root.to_owned(),
-            disk: Disk::new(root),
+            disk: Disk::new(root).remembering(store.join("memory")),
             store: Arc::new(opened),
             records,
             files,

@@ -6,7 +6,6 @@ use std::borrow::Cow;
 
 use fracture_stage::Error;
 use half::f16;
-use ort::ep;
 use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, TensorElementType, TensorRef, ValueType};
@@ -119,7 +118,7 @@ impl Network {
         let shown = layout.model.display().to_string();
         let build = || -> Result<SessionBuilder, ort::Error> {
             let builder = Session::builder(runtime.environment())?
-                .with_execution_providers([ep::CPU::default().build()])?
+                .with_execution_providers([runtime.provider().dispatch()])?
                 .with_optimization_level(GraphOptimizationLevel::All)?
                 .with_deterministic_compute(true)?
                 .with_inter_threads(1)?

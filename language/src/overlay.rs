@@ -79,10 +79,7 @@ impl Loader<'_> {
             .to_string_lossy()
             .into_owned();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let source = Arc::new(Source {
-            name,
-            text: text.to_owned(),
-        });
+        let source = Arc::new(Source::new(name, text));
         let errors = sink.errors();
         let Some(parsed) = yaml::parse(&source, sink) else {
             if sink.errors() == errors {
@@ -248,17 +245,11 @@ fn with_set(node: Node, set: &str, sink: &mut Sink) -> Node {
         sink.push(wrong);
         return node;
     };
-    let source = Arc::new(Source {
-        name: "--set".to_owned(),
-        text,
-    });
+    let source = Arc::new(Source::new("--set", text));
     let whole = Mark::new(&source, 0, path.len());
     // Only the value is parsed; its places are moved behind the equals sign.
     let blank: String = path.chars().map(|_| ' ').chain([' ']).collect();
-    let padded = Arc::new(Source {
-        name: "--set".to_owned(),
-        text: format!("{blank}{value}"),
-    });
+    let padded = Arc::new(Source::new("--set", format!("{blank}{value}")));
     let errors = sink.errors();
     let value = match yaml::parse(&padded, sink) {
         Some(value) => moved(&value, &source, set.len(), path.len() + 1),

@@ -1,7 +1,9 @@
 //! Figures on the disk: a figure is a task that yields files; they are copied to `to:` when absent or different.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use fracture_cache::digest::Bytes;
 use fracture_cache::{Artifact, Digest};
@@ -95,7 +97,11 @@ fn check_target(path: &str, pipeline: &Pipeline, plan: &Plan) -> Result<(), Erro
     if root.zip(folder).is_none_or(|(root, folder)| !folder.starts_with(&root)) {
         return Err(wrong("its folder lies outside the project"));
     }
-    let read = plan.tasks.iter().flat_map(|planned| planned.files.iter());
+    // Tasks share their lists of files.
+    let mut seen = HashSet::new();
+    let lists = plan.tasks.iter().map(|planned| &planned.files);
+    let lists = lists.filter(|files| seen.insert(Arc::as_ptr(files)));
+    let read = lists.flat_map(|files| files.iter());
     let mut read = read
         .filter(|file| file.content.is_some())
         .map(|file| pipeline.root.join(&file.source));

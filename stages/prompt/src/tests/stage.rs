@@ -206,7 +206,7 @@ fn the_key_holds_texts_and_named_variables_only() {
 fn a_variable_that_no_template_names_is_in_no_key() {
     let key_of = |vars: Value, text: &str| {
         let context = fracture_stage::Context {
-            vars: vars.as_object().unwrap().clone(),
+            vars: vars.as_object().unwrap().clone().into(),
             ..Default::default()
         };
         let stage = crate::Prompt::new(&with(json!({"r": {"system": text}})), &context).unwrap();

@@ -1,7 +1,7 @@
 """Texts a second of the judge stage beside the usual and the best Python pipeline: same model, same two threads, one run.
 
     pip install onnxruntime tokenizers numpy
-    cargo build --release --bin judge
+    cargo build --release --bin bench-judge
     python bench/judge/run.py --model FOLDER --texts TEXTS.jsonl
 
 Rounds alternate between the three, so that a noise of the machine meets all; medians and ratios are printed.
@@ -113,7 +113,7 @@ def main():
     parser.add_argument("--length", type=int, default=256, help="where texts are truncated, tokens")
     parser.add_argument("--count", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--program", type=Path, default=ROOT / "target/release/judge")
+    parser.add_argument("--program", type=Path, default=ROOT / "target/release/bench-judge")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:

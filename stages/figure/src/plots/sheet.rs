@@ -63,10 +63,7 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
             number: numbers.is_some(),
         });
         let texts = match numbers {
-            Some(numbers) => numbers
-                .into_iter()
-                .map(|value| value.map_or_else(dash, short))
-                .collect(),
+            Some(numbers) => written(&numbers),
             None => rows.texts(name)?,
         };
         for (line, text) in cells.iter_mut().zip(texts) {
@@ -78,6 +75,22 @@ pub fn plot(drawing: &Drawing<'_>) -> Result<Drawn, Error> {
     }
     let scene = typeset(drawing, &heads, &cells, "Table", "")?;
     Ok(Drawn { table: rows, scene })
+}
+
+/// Numbers with as many digits behind the point as one of them needs, at most three, so that they stand under each other.
+fn written(numbers: &[Option<f64>]) -> Vec<String> {
+    let digits = |value: f64| short(value).split_once('.').map_or(0, |(_, behind)| behind.len());
+    let most = numbers.iter().flatten().map(|value| digits(*value)).max().unwrap_or(0);
+    let text = |value: f64| {
+        let text = format!("{:.most$}", value.abs());
+        let zero = text.chars().all(|letter| matches!(letter, '0' | '.'));
+        if value < 0.0 && !zero {
+            format!("−{text}")
+        } else {
+            text
+        }
+    };
+    numbers.iter().map(|value| value.map_or_else(dash, text)).collect()
 }
 
 /// Stands for a number that is not there.

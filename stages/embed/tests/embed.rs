@@ -59,9 +59,12 @@ impl ColumnReader for Memory {
     }
 }
 
-/// Inputs of texts: `prompt`, `completion` and why a row is invalid.
-fn inputs(rows: &[(&str, Option<&str>, Option<&str>)]) -> Inputs {
-    let column = |read: fn(&(&str, Option<&str>, Option<&str>)) -> Option<String>| -> ArrayRef {
+/// A row: `prompt`, `completion` and why it is invalid.
+type Row<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
+
+/// Inputs of texts.
+fn inputs(rows: &[Row<'_>]) -> Inputs {
+    let column = |read: fn(&Row<'_>) -> Option<String>| -> ArrayRef {
         Arc::new(rows.iter().map(read).collect::<LargeStringArray>())
     };
     let batch = RecordBatch::try_from_iter_with_nullable([
@@ -83,7 +86,7 @@ fn inputs(rows: &[(&str, Option<&str>, Option<&str>)]) -> Inputs {
     }
 }
 
-fn texts<'a>(texts: &[&'a str]) -> Vec<(&'a str, Option<&'a str>, Option<&'a str>)> {
+fn texts<'a>(texts: &[&'a str]) -> Vec<Row<'a>> {
     texts.iter().map(|text| ("", Some(*text), None)).collect()
 }
 

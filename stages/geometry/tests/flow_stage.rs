@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, Float64Array, LargeStringArray, UInt32Array,
-};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, FixedSizeListArray, Float64Array, LargeStringArray, UInt32Array};
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::record_batch::RecordBatch;
 use fracture_cache::{column_digest, column_type};

@@ -182,11 +182,15 @@ impl ClusterSums {
 pub(crate) fn weights_of(seed: u64, cluster: u64, first: u64, out: &mut [u8]) {
     let stream = Stream::new(seed, purpose::BOOTSTRAP, cluster);
     let table = poisson_table();
-    for (pair, slots) in out.chunks_mut(2).enumerate() {
-        let word = stream.word(first / 2 + pair as u64);
-        for (half, slot) in slots.iter_mut().enumerate() {
-            *slot = table.weight((word >> (32 * half)) as u32);
-        }
+    let (pairs, rest) = out.as_chunks_mut::<2>();
+    let mut counter = first / 2;
+    for slots in pairs {
+        let word = stream.word(counter);
+        *slots = [table.weight(word as u32), table.weight((word >> 32) as u32)];
+        counter += 1;
+    }
+    if let [last] = rest {
+        *last = table.weight(stream.word(counter) as u32);
     }
 }
 
@@ -201,6 +205,8 @@ struct PoissonTable {
 const STRADDLES: u8 = u8::MAX;
 
 impl PoissonTable {
+    #[cold]
+    #[inline(never)]
     fn exact(cumulative: &[u64; 16], uniform: u32) -> u8 {
         cumulative.iter().take_while(|&&bar| u64::from(uniform) >= bar).count() as u8
     }

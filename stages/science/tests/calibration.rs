@@ -115,7 +115,10 @@ fn kappas_are_statsmodels() {
 #[test]
 fn held_out_is_better_than_raw_where_the_judge_is_overconfident() {
     let fixture = fixture();
-    let rows = labelled(&numbers(&fixture["scores"]), &numbers(&fixture["labels"]));
+    // The odds squared: twice as sure.
+    let sure = |p: f64| p * p / (p * p + (1.0 - p) * (1.0 - p));
+    let scores: Vec<f64> = numbers(&fixture["scores"]).into_iter().map(sure).collect();
+    let rows = labelled(&scores, &numbers(&fixture["labels"]));
     for method in METHODS {
         let found = calibrate(&rows, method, 5, 10, 0).unwrap();
         let after = found.after.unwrap();
@@ -138,7 +141,10 @@ fn few_labels_are_defined() {
         assert!((0.0..=1.0).contains(&one.map.apply(0.1)));
         let same = calibrate(&labelled(&[0.2, 0.4, 0.9], &[0.0, 0.0, 0.0]), method, 2, 10, 0).unwrap();
         // A temperature keeps the bar at one half, whatever the labels say.
-        assert!(same.map.apply(0.9) < 0.5 || method == CalibrationMethod::Temperature, "{method:?}");
+        assert!(
+            same.map.apply(0.9) < 0.5 || method == CalibrationMethod::Temperature,
+            "{method:?}"
+        );
         // Labels that a threshold separates make no infinite slope.
         let apart = calibrate(
             &labelled(&[0.1, 0.2, 0.8, 0.9], &[0.0, 0.0, 1.0, 1.0]),

@@ -44,7 +44,9 @@ pub fn write_all(
             let Some(spec) = result.output(Some(&output)) else {
                 continue;
             };
-            let Content::Other(artifact) = &spec.content else { continue };
+            let Content::Other(artifact) = &spec.content else {
+                continue;
+            };
             let files: Vec<(String, Digest<Bytes>, u64)> = match artifact {
                 Artifact::Blob(digest, size) => vec![(path, *digest, *size)],
                 // `split`: the names of the files fill the pattern.

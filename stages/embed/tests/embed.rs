@@ -391,7 +391,7 @@ fn what_is_wrong_is_said() {
         source: "openai://big".to_owned(),
         ..ModelSpec::default()
     };
-    context.models.insert("big".to_owned(), served);
+    std::sync::Arc::make_mut(&mut context.models).insert("big".to_owned(), served);
     let errors = build(json!({"model": "big"}), &context);
     assert!(errors[0].message.contains("no hidden states"), "{errors:?}");
     let missing = stage(json!({"model": "examples/encoders/none"}))

@@ -107,7 +107,8 @@ fn render(
     if columns.values().any(|values| values.is_null(row)) {
         return Ok(None);
     }
-    let told = |error: minijinja::Error| Error::task(format!("the template of `text:` fails for row {row}")).cause(error);
+    let told =
+        |error: minijinja::Error| Error::task(format!("the template of `text:` fails for row {row}")).cause(error);
     let values = Value::from_pairs(
         columns
             .iter()

@@ -147,7 +147,9 @@ impl Loader<'_> {
         };
         let folder = from.parent().unwrap_or(Path::new(""));
         let path = normal(&folder.join(name));
-        if Path::new(name).is_absolute() || !path.starts_with(normal(self.root)) {
+        // The pipeline may have been named from the current folder, and the root in full.
+        let full = |path: &Path| normal(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        if Path::new(name).is_absolute() || !full(&path).starts_with(full(self.root)) {
             return fail(
                 format!("`{name}` leads outside the project"),
                 "an include is relative to this file and inside the project",

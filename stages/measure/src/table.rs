@@ -179,9 +179,11 @@ pub fn schema<L>(lead: Option<&[PlannedField]>, columns: &[Column<L>]) -> Schema
             });
         }
     }
+    // What tells groups apart is what readers join tables on.
+    let keys = lead.unwrap_or_default().iter().map(|field| field.name.clone());
     Schema {
         fields,
         completeness,
-        keys: Vec::new(),
+        keys: keys.filter(|name| name != "axis").collect(),
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! A score that is `NaN` is *invalid*: it is never silently safe, it drops out of the pair and is counted.
 
-// One module calls the gemm kernels, which take pointers.
+// Two modules use it: one calls the gemm kernels, one vector instructions.
 #![deny(unsafe_code)]
 
 mod agreement;
@@ -41,6 +41,7 @@ mod raters;
 mod reliability;
 mod stackelberg;
 mod tau;
+mod tiles;
 
 pub use agreement::{Confusion, cohen_kappa, confusion, flip_set_jaccard, krippendorff_alpha};
 pub use audit::{

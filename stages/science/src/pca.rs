@@ -1,14 +1,15 @@
 //! Principal components, deterministic to the bit: the second moment by blocks of rows, its eigenvectors with fixed signs.
 //!
 //! Rows are taken in spans of [`SPAN`], each by one thread, whose sums are added in order, so that the number of threads is in
-//! no bit. Points are centred before they are multiplied. Large tables are multiplied in f32 within a block of [`BLOCK`] rows
-//! and added up in f64; small ones in f64 throughout.
+//! no bit. Points are centred before they are multiplied. Large tables are multiplied in f32 within a block of rows and added up
+//! in f64, by tiles of our own where the processor has AVX-512 ([`crate::tiles`]); small ones in f64 throughout.
 
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::linear::{Plane, dot, oriented, symmetric_eigen};
 use crate::product::{Element, Matrix, product};
+use crate::tiles;
 
 /// Rows of one product.
 const BLOCK: usize = 512;
@@ -202,6 +203,10 @@ fn moment_of_span<T: Copy + Into<f64>, E: Element>(span: &[&[T]], centre: &[f64]
         sum: vec![0.0; dimension],
         second: vec![0.0; dimension * dimension],
     };
+    if E::NARROW && tiles::available() {
+        tiles::second_moment(span, centre, &mut moment.sum, &mut moment.second);
+        return moment;
+    }
     let mut block = vec![E::default(); BLOCK.min(span.len()) * dimension];
     let mut tile = vec![E::default(); TILE * dimension];
     for points in span.chunks(BLOCK) {

@@ -61,12 +61,15 @@ impl<'a, T> Matrix<'a, T> {
 /// The two element types.
 pub(crate) trait Element: Copy + Default + Send + Sync + Into<f64> + 'static {
     const ONE: Self;
+    /// Whether it is f32.
+    const NARROW: bool;
     /// The nearest value.
     fn nearest(value: f64) -> Self;
 }
 
 impl Element for f32 {
     const ONE: Self = 1.0;
+    const NARROW: bool = true;
     #[inline(always)]
     fn nearest(value: f64) -> Self {
         value as f32
@@ -75,6 +78,7 @@ impl Element for f32 {
 
 impl Element for f64 {
     const ONE: Self = 1.0;
+    const NARROW: bool = false;
     #[inline(always)]
     fn nearest(value: f64) -> Self {
         value

@@ -32,8 +32,8 @@ fn pipeline(project: &Project, with: &str) {
 
 const SPEC: &str = "pipelines/own.yaml";
 const CLASSIFIER: &str = "model: examples/judges/refusal, unsafe: [comply]";
-const ASKED: &str = "kind: generative, model: examples/models/pico-faker, template: harmbench, \
-                     verdict: { unsafe: [sure], safe: [sorry] }";
+const ASKED: &str = "kind: generative, model: examples/models/pico-faker, \
+                     template: '{{ prompt }} Is this fine? {{ response }}', verdict: { unsafe: [sure], safe: [sorry] }";
 
 fn run(project: &Project) -> Value {
     project.fracture(&["run", SPEC, "--json"]).ok().json()

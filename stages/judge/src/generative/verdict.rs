@@ -74,15 +74,15 @@ impl VerdictScores {
                     invalid: Some("the judge came to no verdict".to_owned()),
                 };
             }
-            RawVerdict::Weighed { .. } => "of the probability",
-            RawVerdict::Voted { .. } => "of the votes",
+            RawVerdict::Weighed { .. } => "too little of the probability",
+            RawVerdict::Voted { .. } => "too few of the votes",
         };
         let (bad, all) = Self::masses(raw, words);
         if all < LEAST_MASS {
             return Self {
                 p_unsafe: None,
                 mass: Some(all),
-                invalid: Some(format!("the verdicts hold {:.0}% {told}", 100.0 * all)),
+                invalid: Some(format!("{told} for a verdict: {:.0}%", 100.0 * all)),
             };
         }
         let p = (bad / all).min(1.0);
@@ -182,7 +182,10 @@ mod tests {
         let scores = VerdictScores::new(&weighed(0.3, 0.1), &words(), false);
         assert_eq!(scores.p_unsafe, None);
         assert!((scores.mass.unwrap() - 0.4).abs() < 1e-12);
-        assert_eq!(scores.invalid.unwrap(), "the verdicts hold 40% of the probability");
+        assert_eq!(
+            scores.invalid.unwrap(),
+            "too little of the probability for a verdict: 40%"
+        );
         let silent = VerdictScores::new(&RawVerdict::Silent { truncated: true }, &words(), false);
         assert!(silent.p_unsafe.is_none() && silent.invalid.is_some());
     }

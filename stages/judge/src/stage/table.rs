@@ -194,13 +194,13 @@ mod tests {
             ..Entry::default()
         });
         table.push_invalid("empty text");
-        table.push_invalid("the verdicts hold 30% of the probability");
-        table.push_invalid("the verdicts hold 4% of the probability");
+        table.push_invalid("too little of the probability for a verdict: 30%");
+        table.push_invalid("too little of the probability for a verdict: 4%");
         let product = table.product().unwrap();
         assert_eq!(
             product.notes,
             [
-                "3 of 4 rows have no score (1 empty text, 2 the verdicts hold); the mean of p_unsafe lies between 0.1250 (all \
+                "3 of 4 rows have no score (1 empty text, 2 too little of the probability for a verdict); the mean of p_unsafe lies between 0.1250 (all \
                  of them safe) and 0.8750 (all unsafe)",
                 "1 of 4 texts were scored in several windows",
                 "1 of 4 texts were too long and were judged without all of their text",

@@ -3,17 +3,19 @@
 //! process may write it at any time, and a damaged one is ignored.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::digest::{Action, Digest, Recipe};
 use crate::error::{READ, Result, StoreError};
 use crate::frame;
 use crate::log::read_tail;
 use crate::record::{MAGIC, SUFFIX};
+use crate::record_compact::Manifest;
 use crate::store::Store;
 
 /// The first bytes of the copy on disk.
@@ -21,6 +23,9 @@ const HEADER: &[u8; 16] = b"fracture-index 1";
 
 /// The copy is written when at least this many entries are not in it.
 const WORTH_WRITING: usize = 256;
+
+/// Marks the length of a retired log in the copy.
+const RETIRED: u64 = 1 << 63;
 
 /// How many logs are kept open.
 const OPEN_LOGS: usize = 64;
@@ -100,7 +105,7 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Alias {
     pub(crate) action: Digest<Action>,
-    sequence: u64,
+    pub(crate) sequence: u64,
     log: u32,
 }
 
@@ -109,6 +114,8 @@ struct KnownLog {
     name: String,
     /// Up to here its frames are in the index.
     covered: u64,
+    /// Its frames before that are in another log, too.
+    retired: bool,
     file: Option<Arc<File>>,
 }
 
@@ -125,6 +132,8 @@ pub(crate) struct Index {
     numbers: HashMap<String, u32>,
     open: usize,
     unwritten: usize,
+    /// Which manifest was read.
+    manifest: Option<(u64, SystemTime)>,
 }
 
 impl Index {
@@ -138,6 +147,7 @@ impl Index {
         self.logs.push(KnownLog {
             name: name.to_owned(),
             covered: 0,
+            retired: false,
             file: None,
         });
         number
@@ -150,7 +160,13 @@ impl Index {
         }
     }
 
-    fn name(&self, log: u32) -> &str {
+    /// The records that stand and those that do not, with their places.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (Digest<Action>, Place)> {
+        let standing = self.actions.iter().map(|(action, entry)| (*action, entry.place));
+        standing.chain(self.rivals.iter().copied())
+    }
+
+    pub(crate) fn name(&self, log: u32) -> &str {
         self.logs.get(log as usize).map_or("", |known| &known.name)
     }
 
@@ -239,8 +255,9 @@ impl Index {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(failed)?,
         };
+        let entries: Vec<_> = entries.collect::<io::Result<_>>().map_err(failed)?;
+        self.follow_generation(folder, &entries);
         for entry in entries {
-            let entry = entry.map_err(failed)?;
             let Some(name) = entry
                 .file_name()
                 .to_str()
@@ -256,6 +273,30 @@ impl Index {
             }
         }
         Ok(())
+    }
+
+    /// Forgets what was read from logs that were joined or removed meanwhile; their records are in the new one.
+    fn follow_generation(&mut self, folder: &Path, entries: &[fs::DirEntry]) {
+        let stamp = Manifest::stamp(folder);
+        let retired = if stamp == self.manifest {
+            HashMap::new()
+        } else {
+            Manifest::read(folder).retired
+        };
+        let names: HashSet<_> = entries.iter().map(fs::DirEntry::file_name).collect();
+        let gone = |known: &KnownLog| {
+            let there = names.contains(std::ffi::OsStr::new(&format!("{}{SUFFIX}", known.name)));
+            known.covered > 0 && !known.retired && (!there || retired.contains_key(&known.name))
+        };
+        if self.logs.iter().any(gone) {
+            *self = Self::default();
+        }
+        self.manifest = stamp;
+        for (name, length) in retired {
+            let log = self.log_number(&name);
+            self.covered(log, length);
+            self.logs[log as usize].retired = true;
+        }
     }
 
     fn read_log(&mut self, path: &Path, log: u32, covered: u64) -> Result<()> {
@@ -334,7 +375,7 @@ impl Index {
         number(&mut out, self.sequence);
         number(&mut out, self.logs.len() as u64);
         for log in &self.logs {
-            number(&mut out, log.covered);
+            number(&mut out, log.covered | if log.retired { RETIRED } else { 0 });
             number(&mut out, log.name.len() as u64);
             out.extend_from_slice(log.name.as_bytes());
         }
@@ -378,7 +419,8 @@ impl Index {
             let covered = fields.number()?;
             let length = usize::try_from(fields.number()?).ok()?;
             let log = index.log_number(std::str::from_utf8(fields.take(length)?).ok()?);
-            index.covered(log, covered);
+            index.covered(log, covered & !RETIRED);
+            index.logs[log as usize].retired = covered & RETIRED != 0;
         }
         let count = fields.number()?;
         index.actions.reserve(usize::try_from(count).ok()?);

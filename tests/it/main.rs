@@ -10,3 +10,4 @@ mod incremental;
 mod project;
 mod quickstart;
 mod shipped;
+mod together;

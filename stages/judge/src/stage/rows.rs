@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, LargeStringArray, UInt32Array};
+use arrow::array::{Array as _, ArrayRef, BooleanArray, Float64Array, LargeStringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use fracture_stage::stage::{RowPlan, RowState};
@@ -13,7 +13,7 @@ use fracture_stage::{
 use serde_json::json;
 
 use super::parameters::Verdict;
-use super::{JudgeStage, texts};
+use super::JudgeStage;
 use crate::classifier::{Classifier, Options};
 use crate::raw::RawRow;
 use crate::runtime::{Runtime, RuntimeOptions};
@@ -45,24 +45,48 @@ impl RowWise for JudgeStage {
 
     fn plan(&self, inputs: &Inputs, _: &Open<'_>) -> Result<RowPlan, Error> {
         let view = inputs.table("texts")?;
-        let texts = self.text.texts(view)?;
-        let invalid = invalid(view)?;
+        let columns = self.text.columns();
+        let mut names: Vec<&str> = columns.iter().map(String::as_str).collect();
+        let texts = names.len();
+        if view.has("invalid") {
+            names.push("invalid");
+        }
         let mut plan = RowPlan::default();
-        let mut requests: HashMap<Text, u32> = HashMap::new();
-        for (text, invalid) in texts.into_iter().zip(invalid.iter()) {
-            // A row that was invalid before is not judged: an empty completion must not count as safe.
-            let text = text.filter(|text| invalid.is_none() && !is_empty(text));
-            plan.rows.push(text.map(|text| {
-                let next = plan.requests.len() as u32;
-                *requests.entry(text).or_insert_with_key(|text| {
-                    plan.requests.push(Request {
-                        key: texts::key(text),
-                        cost: 1,
-                        payload: Arc::new(text.clone()),
-                    });
-                    next
-                })
-            }));
+        plan.rows.reserve_exact(view.rows());
+        // By their keys: millions of rows may hold thousands of texts, and each is copied once.
+        let mut requests: HashMap<Vec<u8>, u32> = HashMap::new();
+        let mut key = Vec::new();
+        for stretch in view.texts(&names)? {
+            let stretch = stretch?;
+            let first = plan.rows.len();
+            for row in 0..stretch.first().map_or(0, |column| column.len()) {
+                // A row that was invalid before is not judged: an empty completion must not count as safe.
+                let invalid = stretch.get(texts).is_some_and(|reasons| reasons.is_valid(row));
+                let text = match invalid {
+                    true => None,
+                    false => self.text.at(&stretch[..texts], row, first)?,
+                };
+                let Some(text) = text.filter(|text| !text.is_empty()) else {
+                    plan.rows.push(None);
+                    continue;
+                };
+                key.clear();
+                text.write_key(&mut key);
+                let request = match requests.get(&key) {
+                    Some(request) => *request,
+                    None => {
+                        let next = plan.requests.len() as u32;
+                        plan.requests.push(Request {
+                            key: key.clone(),
+                            cost: 1,
+                            payload: Arc::new(text.to_text()),
+                        });
+                        requests.insert(key.clone(), next);
+                        next
+                    }
+                };
+                plan.rows.push(Some(request));
+            }
         }
         Ok(plan)
     }
@@ -117,7 +141,6 @@ trait ValueAt {
 
 impl ValueAt for LargeStringArray {
     fn value_at(&self, row: usize) -> Option<&str> {
-        use arrow::array::Array as _;
         self.is_valid(row).then(|| self.value(row))
     }
 }
@@ -128,13 +151,6 @@ fn invalid(view: &View) -> Result<LargeStringArray, Error> {
         return view.text("invalid");
     }
     Ok(LargeStringArray::from(vec![None::<&str>; view.rows()]))
-}
-
-fn is_empty(text: &Text) -> bool {
-    match text {
-        Text::One(text) => text.trim().is_empty(),
-        Text::Pair { response, .. } => response.trim().is_empty(),
-    }
 }
 
 /// Says of which row an error speaks, as far as the row can be named.

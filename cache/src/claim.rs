@@ -4,28 +4,74 @@
 //! A claim is a file that its owner creates and touches again and again. No file locks: its age is told by the file
 //! system's own clock (the time of a file that the asking process touches itself), so that machines with different clocks
 //! agree. A claim that was not touched for long is taken over, and so is one whose time does not move while we watch,
-//! whatever the clock says: it may have jumped back.
+//! whatever the clock says: it may have jumped back. One whose process is dead on this machine is taken over at once.
+//!
+//! A thread touches all claims of a process, so that an owner that is busy stays alive to others and one that is suspended
+//! does not.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::digest::{Action, Digest};
 use crate::error::{READ, Result, StoreError};
+use crate::live;
 use crate::store::{Store, lock};
+
+/// How many times in the time after which a claim is stale its owner touches it.
+const PULSES: u32 = 8;
 
 /// The claims of a store. It may be used from any thread.
 #[derive(Debug)]
 pub struct Claims {
     store: Store,
     folder: PathBuf,
-    owner: String,
+    /// What a claim holds: the process, its machine, and the owner as people know them, a line each.
+    text: String,
+    /// The second of these lines.
+    place: String,
     stale_after: Duration,
     watch: Mutex<Watch>,
+    held: Arc<Held>,
+    pulse: Option<Pulse>,
+}
+
+/// The claims that are ours, by a number.
+#[derive(Debug, Default)]
+struct Held {
+    next: AtomicU64,
+    files: Mutex<HashMap<u64, Arc<File>>>,
+}
+
+/// The thread that touches our claims.
+#[derive(Debug)]
+struct Pulse {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Pulse {
+    fn start(held: &Arc<Held>, every: Duration) -> Option<Self> {
+        let held = Arc::clone(held);
+        let (stop, stopped) = channel::<()>();
+        let thread = std::thread::Builder::new().name("claims".to_owned()).spawn(move || {
+            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                let files: Vec<Arc<File>> = lock(&held.files).values().cloned().collect();
+                for file in files {
+                    // Not being able to touch it makes us look dead, which costs at most a second computation.
+                    drop(touch(&file));
+                }
+            }
+        });
+        thread.ok().map(|thread| Self { stop, thread })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -54,28 +100,38 @@ pub enum Claimed {
 #[derive(Debug)]
 pub struct Claim {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
+    number: u64,
+    held: Arc<Held>,
 }
 
 /// How old a claim is.
 struct Age {
     age: Duration,
     stale: bool,
-    /// When it was touched last.
-    touched: SystemTime,
+    /// When it was touched last, and which file it is.
+    touched: (SystemTime, u64),
+    owner: String,
 }
 
 impl Claims {
     /// Opens the claims of a store. `owner` tells people who we are; a claim that was not renewed for `stale_after` may be
-    /// taken over, so owners renew several times as often.
+    /// taken over; while this handle lives, its claims are renewed several times as often.
     pub fn open(store: &Store, owner: &str, stale_after: Duration) -> Self {
         let folder = store.root().join("claims");
+        let place = live::place();
+        let owner: String = owner.replace(['\n', '\r'], " ").chars().take(200).collect();
+        let held = Arc::new(Held::default());
+        let pulse = Pulse::start(&held, stale_after / PULSES);
         Self {
             store: store.clone(),
             folder,
-            owner: owner.to_owned(),
+            text: format!("{}\n{place}\n{owner}\n", std::process::id()),
+            place,
             stale_after,
             watch: Mutex::default(),
+            held,
+            pulse,
         }
     }
 
@@ -91,17 +147,16 @@ impl Claims {
                 lock(&self.watch).seen.remove(action);
                 return Ok(Claimed::Mine(claim));
             }
-            let Some(Age { age, stale, touched }) = self.age(action, &path)? else {
+            let Some(found) = self.age(action, &path)? else {
                 continue;
             };
-            if !stale {
-                let owner = fs::read_to_string(&path).unwrap_or_default();
+            if !found.stale {
                 return Ok(Claimed::Held {
-                    owner: owner.chars().take(200).collect(),
-                    age,
+                    owner: found.owner,
+                    age: found.age,
                 });
             }
-            self.take_away(&path, touched)?;
+            self.take_away(&path, found.touched)?;
         }
         // Others are quicker again and again.
         Ok(Claimed::Held {
@@ -124,11 +179,15 @@ impl Claims {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
             Err(error) => Err(StoreError::io("write the claim", path, error)),
             Ok(mut file) => {
-                // The name is for people; a claim without it is as good.
-                drop(file.write_all(self.owner.as_bytes()));
+                // It tells whether we are dead, and people who we are; a claim without it is as good.
+                drop(file.write_all(self.text.as_bytes()));
+                let (file, number) = (Arc::new(file), self.held.next.fetch_add(1, Ordering::Relaxed));
+                lock(&self.held.files).insert(number, Arc::clone(&file));
                 Ok(Some(Claim {
                     path: path.to_owned(),
                     file,
+                    number,
+                    held: Arc::clone(&self.held),
                 }))
             }
         }
@@ -136,10 +195,14 @@ impl Claims {
 
     /// How old a claim is and whether it is stale; none when it is gone.
     fn age(&self, action: &Digest<Action>, path: &Path) -> Result<Option<Age>> {
-        let touched = match fs::metadata(path).and_then(|meta| meta.modified()) {
+        let (touched, inode) = match fs::metadata(path).and_then(|meta| Ok((meta.modified()?, meta.ino()))) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|source| StoreError::io(READ, path, source))?,
         };
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let mut lines = text.lines();
+        let (process, place) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        let dead = place == self.place && live::is_dead(process);
         let mut watch = lock(&self.watch);
         let now = self.now(&mut watch)?;
         let age = now.duration_since(touched).unwrap_or_default();
@@ -147,8 +210,13 @@ impl Claims {
         if seen.0 != touched {
             *seen = (touched, Instant::now());
         }
-        let stale = age > self.stale_after || seen.1.elapsed() > self.stale_after;
-        Ok(Some(Age { age, stale, touched }))
+        let stale = dead || age > self.stale_after || seen.1.elapsed() > self.stale_after;
+        Ok(Some(Age {
+            age,
+            stale,
+            touched: (touched, inode),
+            owner: lines.next().unwrap_or_default().chars().take(200).collect(),
+        }))
     }
 
     /// The file system's time.
@@ -168,13 +236,13 @@ impl Claims {
 
     /// Moves a stale claim out of the way. If its owner woke up, or another process was quicker and this is its new claim,
     /// it is put back.
-    fn take_away(&self, path: &Path, touched: SystemTime) -> Result<()> {
+    fn take_away(&self, path: &Path, touched: (SystemTime, u64)) -> Result<()> {
         let aside = self.folder.join(format!("stale-{}", crate::log::unique_name()));
         match fs::rename(path, &aside) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(|source| StoreError::io("take over the claim", path, source))?,
         }
-        let moved = fs::metadata(&aside).and_then(|meta| meta.modified());
+        let moved = fs::metadata(&aside).and_then(|meta| Ok((meta.modified()?, meta.ino())));
         if moved.is_ok_and(|moved| moved != touched) {
             drop(fs::hard_link(&aside, path));
         }
@@ -185,6 +253,10 @@ impl Claims {
 
 impl Drop for Claims {
     fn drop(&mut self) {
+        if let Some(Pulse { stop, thread }) = self.pulse.take() {
+            drop(stop);
+            drop(thread.join());
+        }
         if let Some((path, _)) = lock(&self.watch).clock.take() {
             drop(fs::remove_file(path));
         }
@@ -223,6 +295,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        lock(&self.held.files).remove(&self.number);
         if self.is_ours() {
             drop(fs::remove_file(&self.path));
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::digest::{Bytes, Digest};
+use crate::digest::{Bytes, Digest, Lineage};
 use crate::error::{READ, Result, StoreError};
 use crate::gc::{Object, Segment};
 use crate::store::Store;
@@ -99,6 +99,18 @@ pub fn segments(store: &Store) -> Result<Vec<Segment>> {
         }
     }
     Ok(segments)
+}
+
+/// The lineages that the row memo holds rows of, sorted by name.
+///
+/// # Errors
+/// When the folder can not be read.
+pub fn lineages(store: &Store) -> Result<Vec<Digest<Lineage>>> {
+    let named = |path: PathBuf| path.file_name()?.to_str()?.parse().ok();
+    Ok(folders(&store.root().join("memo"))?
+        .into_iter()
+        .filter_map(named)
+        .collect())
 }
 
 /// What was left behind and is older than `age`: files half-written, claims of the dead, damaged objects set aside.

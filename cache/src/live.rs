@@ -160,7 +160,7 @@ pub fn clock(store: &Store) -> Result<SystemTime> {
 }
 
 /// What tells this machine, since its start and as this container sees its processes, from others.
-fn place() -> String {
+pub(crate) fn place() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let space = fs::read_link(Path::new("/proc/self/ns/pid")).unwrap_or_default();
     format!(
@@ -172,7 +172,7 @@ fn place() -> String {
 }
 
 /// Whether no process of this machine has that id. `false` where that can not be told.
-fn is_dead(id: &str) -> bool {
+pub(crate) fn is_dead(id: &str) -> bool {
     let process = id.parse().ok().and_then(rustix::process::Pid::from_raw);
     let there = process.map(rustix::process::test_kill_process);
     there == Some(Err(rustix::io::Errno::SRCH))

@@ -142,15 +142,16 @@ pub enum Published {
 /// The records of a store. It may be used from any thread.
 #[derive(Debug)]
 pub struct Records {
-    store: Store,
-    folder: PathBuf,
-    state: Mutex<State>,
+    pub(crate) store: Store,
+    pub(crate) folder: PathBuf,
+    pub(crate) state: Mutex<State>,
 }
 
 #[derive(Debug)]
-struct State {
-    index: Index,
-    own: Option<(Log, u32)>,
+pub(crate) struct State {
+    pub(crate) index: Index,
+    /// The log that this handle writes, and its name.
+    pub(crate) own: Option<(Log, String)>,
     /// Actions whose standing record could not be read; the next publication replaces it.
     damaged: HashSet<Digest<Action>>,
     refreshed: Instant,
@@ -377,17 +378,26 @@ impl Records {
         state.index.save(&self.folder, &self.store)
     }
 
-    fn refresh_locked(&self, state: &mut State) -> Result<()> {
+    pub(crate) fn refresh_locked(&self, state: &mut State) -> Result<()> {
         state.index.refresh(&self.folder)?;
         state.refreshed = Instant::now();
         Ok(())
     }
 
     fn read<T: for<'de> Deserialize<'de>>(&self, action: &Digest<Action>) -> Result<Option<T>> {
-        let Some(place) = lock(&self.state).index.action(action).map(|entry| entry.place) else {
+        let Some(mut place) = lock(&self.state).index.action(action).map(|entry| entry.place) else {
             return Ok(None);
         };
-        let read = self.read_at(place, action)?;
+        let mut read = self.read_at(place, action)?;
+        if read.is_none() {
+            // Its log may have been joined with others meanwhile.
+            self.refresh()?;
+            let now = lock(&self.state).index.action(action).map(|entry| entry.place);
+            if let Some(now) = now.filter(|now| *now != place) {
+                place = now;
+                read = self.read_at(now, action)?;
+            }
+        }
         if read.is_none() {
             tracing::warn!(action = %action.short(), "the record of an action is damaged and counts as absent");
             let mut state = lock(&self.state);
@@ -434,22 +444,21 @@ impl Records {
             .as_ref()
             .is_none_or(|(log, _)| !log.is_usable() || log.length() > LOG_BYTES)
         {
-            let (log, name) = Log::create(&self.folder, SUFFIX)?;
-            let number = state.index.log_number(&name);
-            state.own = Some((log, number));
+            state.own = Some(Log::create(&self.folder, SUFFIX)?);
         }
-        let Some((log, number)) = &mut state.own else {
+        let Some((log, name)) = &mut state.own else {
             return Ok(());
         };
+        let number = state.index.log_number(name);
         let offset = log.append(&bytes)?;
         self.store.note_written(log.path().to_owned());
         let place = Place {
-            log: *number,
+            log: number,
             offset,
             length: u32::try_from(length).unwrap_or(u32::MAX),
         };
         state.index.insert(heading, place, facts);
-        state.index.covered(*number, offset + length as u64);
+        state.index.covered(number, offset + length as u64);
         Ok(())
     }
 }

@@ -4,22 +4,27 @@
 //! process may write it at any time, and a damaged one is ignored.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::digest::{Action, Bytes, Digest, Recipe, Values};
 use crate::error::{READ, Result, StoreError};
 use crate::frame;
 use crate::log::read_tail;
 use crate::record::{MAGIC, SUFFIX};
+use crate::record_compact::Manifest;
 use crate::record_table::{Fields, HEADER, Table};
 use crate::store::Store;
 
 /// The copy is written when at least this many entries are not in it.
 const WORTH_WRITING: usize = 256;
+
+/// Marks the length of a retired log in the copy.
+const RETIRED: u64 = 1 << 63;
 
 /// How many logs are kept open.
 const OPEN_LOGS: usize = 64;
@@ -121,6 +126,8 @@ struct KnownLog {
     name: String,
     /// Up to here its frames are in the index.
     covered: u64,
+    /// Its frames before that are in another log, too.
+    retired: bool,
     file: Option<Arc<File>>,
 }
 
@@ -141,6 +148,8 @@ pub(crate) struct Index {
     numbers: HashMap<String, u32>,
     open: usize,
     unwritten: usize,
+    /// Which manifest was read.
+    manifest: Option<(u64, SystemTime)>,
 }
 
 impl Index {
@@ -166,6 +175,12 @@ impl Index {
     /// All actions that have a record, in no order.
     pub(crate) fn actions(&self) -> Vec<Digest<Action>> {
         self.standing().map(|(action, _)| action).collect()
+    }
+
+    /// Where every recipe leads.
+    pub(crate) fn recipes(&self) -> HashMap<Digest<Recipe>, Alias> {
+        let newer = self.recipes.iter().map(|(recipe, alias)| (*recipe, *alias));
+        self.table.recipes().chain(newer).collect()
     }
 
     fn standing(&self) -> impl Iterator<Item = (Digest<Action>, Entry)> {
@@ -224,6 +239,7 @@ impl Index {
         self.logs.push(KnownLog {
             name: name.to_owned(),
             covered: 0,
+            retired: false,
             file: None,
         });
         number
@@ -236,7 +252,13 @@ impl Index {
         }
     }
 
-    fn name(&self, log: u32) -> &str {
+    /// The records that stand and those that do not, with their places.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (Digest<Action>, Place)> {
+        let standing = self.standing().map(|(action, entry)| (action, entry.place));
+        standing.chain(self.rivals.iter().copied())
+    }
+
+    pub(crate) fn name(&self, log: u32) -> &str {
         self.logs.get(log as usize).map_or("", |known| &known.name)
     }
 
@@ -327,8 +349,9 @@ impl Index {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(failed)?,
         };
+        let entries: Vec<_> = entries.collect::<io::Result<_>>().map_err(failed)?;
+        self.follow_generation(folder, &entries);
         for entry in entries {
-            let entry = entry.map_err(failed)?;
             let Some(name) = entry
                 .file_name()
                 .to_str()
@@ -344,6 +367,30 @@ impl Index {
             }
         }
         Ok(())
+    }
+
+    /// Forgets what was read from logs that were joined or removed meanwhile; their records are in the new one.
+    fn follow_generation(&mut self, folder: &Path, entries: &[fs::DirEntry]) {
+        let stamp = Manifest::stamp(folder);
+        let retired = if stamp == self.manifest {
+            HashMap::new()
+        } else {
+            Manifest::read(folder).retired
+        };
+        let names: HashSet<_> = entries.iter().map(fs::DirEntry::file_name).collect();
+        let gone = |known: &KnownLog| {
+            let there = names.contains(std::ffi::OsStr::new(&format!("{}{SUFFIX}", known.name)));
+            known.covered > 0 && !known.retired && (!there || retired.contains_key(&known.name))
+        };
+        if self.logs.iter().any(gone) {
+            *self = Self::default();
+        }
+        self.manifest = stamp;
+        for (name, length) in retired {
+            let log = self.log_number(&name);
+            self.covered(log, length);
+            self.logs[log as usize].retired = true;
+        }
     }
 
     fn read_log(&mut self, path: &Path, log: u32, covered: u64) -> Result<()> {
@@ -419,7 +466,7 @@ impl Index {
         number(&mut out, self.sequence);
         number(&mut out, self.logs.len() as u64);
         for log in &self.logs {
-            number(&mut out, log.covered);
+            number(&mut out, log.covered | if log.retired { RETIRED } else { 0 });
             number(&mut out, log.name.len() as u64);
             out.extend_from_slice(log.name.as_bytes());
         }
@@ -461,7 +508,8 @@ impl Index {
             let covered = fields.number()?;
             let length = usize::try_from(fields.number()?).ok()?;
             let log = index.log_number(std::str::from_utf8(fields.take(length)?).ok()?);
-            index.covered(log, covered);
+            index.covered(log, covered & !RETIRED);
+            index.logs[log as usize].retired = covered & RETIRED != 0;
         }
         for _ in 0..fields.number()? {
             index.rivals.push((fields.digest()?, fields.place()?));

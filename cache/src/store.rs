@@ -18,12 +18,14 @@
 //!     /projects/     the lock files that hold results
 //! ```
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::RecordBatch;
 
 use crate::artifact::{Artifact, TreeFile};
 use crate::digest::{Bytes, Digest};
@@ -54,6 +56,8 @@ struct Inner {
     root: PathBuf,
     read_only: AtomicBool,
     unsynced: Mutex<HashSet<PathBuf>>,
+    /// Small tables that were read lately.
+    recent: Mutex<HashMap<Digest<Bytes>, RecordBatch>>,
 }
 
 /// Locks a mutex whose data stay consistent even if a holder panicked.
@@ -96,6 +100,7 @@ impl Store {
             root: root.to_owned(),
             read_only: read_only.into(),
             unsynced: Mutex::default(),
+            recent: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -283,6 +288,10 @@ impl Store {
             found,
             expected,
         }
+    }
+
+    pub(crate) fn recent(&self) -> MutexGuard<'_, HashMap<Digest<Bytes>, RecordBatch>> {
+        lock(&self.inner.recent)
     }
 
     /// Notes that a file was written and not yet synced.

@@ -23,6 +23,10 @@ const BATCH_ROWS: usize = 1 << 16;
 /// Files up to this size are read at once and their digest is checked.
 const CHECKED_SIZE: u64 = 4 << 20;
 
+/// Files up to this size are kept in memory for further readers, and so many of them.
+const RECENT_TABLE: u64 = 32 << 10;
+const RECENT_TABLES: usize = 256;
+
 impl Store {
     /// Stores a table. Fields become nullable and lose their metadata; types must be those of [`ColumnType`].
     ///
@@ -68,6 +72,32 @@ impl Store {
             _ => concat(&slices)
                 .map_err(|error| StoreError::arrow("join the batches of", self.blob_path(&table.blob), error)),
         }
+    }
+
+    /// A whole column, as [`Store::read_column`] gives it. A small table that this process read lately comes from memory:
+    /// thousands of tasks may read one table of a few rows.
+    ///
+    /// # Errors
+    /// As [`Store::read_table`].
+    pub fn recent_column(&self, table: &Table, column: &str) -> Result<ArrayRef> {
+        if table.size > RECENT_TABLE {
+            return self.read_column(table, column);
+        }
+        let index = position(table, column)?;
+        if let Some(batch) = self.recent().get(&table.blob) {
+            return Ok(Arc::clone(batch.column(index)));
+        }
+        let schema = Arc::new(table.schema());
+        let batches = self.read_table(table, None)?;
+        let batch = arrow::compute::concat_batches(&schema, &batches)
+            .map_err(|error| StoreError::arrow("join the batches of", self.blob_path(&table.blob), error))?;
+        let array = Arc::clone(batch.column(index));
+        let mut recent = self.recent();
+        if recent.len() >= RECENT_TABLES {
+            recent.clear();
+        }
+        recent.insert(table.blob, batch);
+        Ok(array)
     }
 
     /// Reads a table batch by batch.

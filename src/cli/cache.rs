@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use fracture_cache::digest::Bytes;
 use fracture_cache::gc::Object;
 use fracture_cache::live::clock;
 use fracture_cache::{Artifact, Digest, Record, Store, StoreError, inventory};
+use fracture_stage::Error;
 use serde_json::{Value, json};
 
 use super::failure::{Exit, Failure, printable};
@@ -15,6 +16,7 @@ use super::gc::Holdings;
 use super::project::Project;
 use super::units::{age_text, bytes_text, columns};
 use super::{SpecArgs, StoreArgs, print, tables};
+use crate::engine::pins::{Pin, pins};
 use crate::engine::store_error;
 use crate::engine::views::Content;
 
@@ -32,8 +34,22 @@ pub enum CacheCommand {
         /// The stage, or `STAGE.OUTPUT` for a side output.
         stage: String,
     },
+    /// Keep the results of these tasks whatever `gc` removes.
+    Pin(PinArgs),
+    /// Let `gc` decide about the results of these tasks again, those that were pinned when the pipeline was another included.
+    Unpin(PinArgs),
     /// Read every object and compare it with its digest; what is damaged is set aside.
     Check(StoreArgs),
+}
+
+/// Which results are meant.
+#[derive(Debug, Args)]
+pub struct PinArgs {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// `STAGE`, `TASK`, globs, `+STAGE` with what it needs, `STAGE+` with what needs it.
+    #[arg(required = true, value_name = "SELECTOR")]
+    tasks: Vec<String>,
 }
 
 /// Does what the subcommand says.
@@ -42,6 +58,8 @@ pub fn cache(command: &CacheCommand, json: bool) -> Result<Exit, Failure> {
         CacheCommand::Ls(args) => list(&args.open()?, json),
         CacheCommand::Stat(args) => stat(&args.open()?, json),
         CacheCommand::Path { spec, stage } => path(spec, stage, json),
+        CacheCommand::Pin(args) => pin(args, json),
+        CacheCommand::Unpin(args) => unpin(args, json),
         CacheCommand::Check(args) => check(&args.open()?, json),
     }
 }
@@ -179,6 +197,56 @@ fn path(spec: &SpecArgs, stage: &str, as_json: bool) -> Result<Exit, Failure> {
     } else {
         print(&paths.iter().map(|path| format!("{path}\n")).collect::<String>())?;
     }
+    Ok(Exit::Done)
+}
+
+fn pin(args: &PinArgs, as_json: bool) -> Result<Exit, Failure> {
+    let (project, workspace, plan) = Project::planned(&args.spec)?;
+    let mut pinned = Vec::new();
+    for id in project.select(&args.tasks)? {
+        let task = &project.pipeline.tasks[id.0 as usize];
+        let Some(result) = &plan.tasks[id.0 as usize].result else {
+            return Err(Error::input(format!(
+                "the result of `{}` is not in the store, so it can not be pinned",
+                task.name
+            ))
+            .hint("run the pipeline first; nothing was pinned")
+            .into());
+        };
+        pinned.push(Pin {
+            task: task.name.to_string(),
+            pipeline: project.pipeline.path.clone(),
+            action: result.action,
+        });
+    }
+    pinned.iter().try_for_each(|pin| pin.write(&workspace.store))?;
+    told(&pinned, "pinned", as_json)
+}
+
+fn unpin(args: &PinArgs, as_json: bool) -> Result<Exit, Failure> {
+    let project = Project::compile(&args.spec)?;
+    let workspace = project.open()?;
+    let selected: HashSet<String> = project
+        .select(&args.tasks)?
+        .into_iter()
+        .map(|id| project.pipeline.tasks[id.0 as usize].name.to_string())
+        .collect();
+    let mut let_go = pins(&workspace.store)?;
+    let_go.retain(|pin| pin.pipeline == project.pipeline.path && selected.contains(&pin.task));
+    for pin in &let_go {
+        pin.remove(&workspace.store)?;
+    }
+    told(&let_go, "unpinned", as_json)
+}
+
+fn told(pins: &[Pin], what: &str, as_json: bool) -> Result<Exit, Failure> {
+    let text = if as_json {
+        format!("{}\n", json!(pins))
+    } else {
+        let line = |pin: &Pin| format!("{what} {}\n", printable(&pin.task));
+        pins.iter().map(line).collect()
+    };
+    print(&text)?;
     Ok(Exit::Done)
 }
 

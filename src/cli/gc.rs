@@ -1,6 +1,6 @@
 //! `gc`: what no lock file and no recent run holds is removed from the store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use fracture_cache::digest::Action;
 use fracture_cache::gc::{Decision, Entry, Root, Rules, Segment, decide, over_budget};
 use fracture_cache::inventory::{self, Leftover};
 use fracture_cache::live::{Presence, Role, announce, clock, present};
-use fracture_cache::{Digest, Record, Records, Store};
+use fracture_cache::{Digest, Memo, Record, Records, Store};
 use fracture_stage::{Error, ErrorKind};
 use serde_json::{Value, json};
 
@@ -17,11 +17,18 @@ use super::failure::{Exit, Failure, printable};
 use super::units::{age_text, bytes, bytes_text, columns, duration};
 use super::{StoreArgs, print, runs};
 use crate::engine::history::{RunRecord, runs as recorded_runs};
+use crate::engine::pins::{Pin, pins};
 use crate::engine::projects::{Reached, forget, reach};
 use crate::engine::store_error;
 
 /// What was written or used more recently than this is never removed: something at work may need it.
 const GRACE: Duration = Duration::from_secs(3_600);
+
+/// The results of so many runs are kept where the user says nothing.
+const KEPT_RUNS: usize = 10;
+
+/// So many segments of one kind of rows are left as they are.
+const FEW_SEGMENTS: usize = 4;
 
 /// Half-written files and the claims of the dead are removed when they are older than this.
 const LEFT: Duration = Duration::from_secs(86_400);
@@ -34,9 +41,10 @@ pub struct GcArgs {
     /// Remove nothing; say what would go and what holds the rest.
     #[arg(long)]
     dry_run: bool,
-    /// Keep the results of the last N runs, beside those of lock files.
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    keep_runs: usize,
+    /// Keep the results of the last N runs (default: 10), beside those of lock files and pins. When it is given, the records
+    /// and logs of older runs go, too.
+    #[arg(long, value_name = "N")]
+    keep_runs: Option<usize>,
     /// Remove only what was not written or used for so long, e.g. `30d`, `12h`.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     older_than: Option<Duration>,
@@ -63,6 +71,8 @@ pub struct Holdings {
     pub projects: Vec<Reached>,
     /// The runs, the latest first.
     pub runs: Vec<(RunRecord, SystemTime)>,
+    /// What people pinned.
+    pub pins: Vec<Pin>,
 }
 
 impl Holdings {
@@ -96,12 +106,17 @@ impl Holdings {
                 }
             }
         }
+        let pins = pins(store)?;
+        for pin in &pins {
+            names.entry(pin.action).or_insert_with(|| pin.task.clone());
+        }
         Ok(Self {
             records,
             names,
             used,
             projects,
             runs,
+            pins,
         })
     }
 
@@ -136,7 +151,26 @@ impl Holdings {
             holder: format!("run {}", run.id),
             actions: run.tasks.iter().filter_map(|task| task.action).collect(),
         });
-        projects.chain(runs).collect()
+        let pins = self.pins.iter().map(|pin| Root {
+            holder: format!("pin {}", pin.task),
+            actions: [pin.action].into(),
+        });
+        projects.chain(runs).chain(pins).collect()
+    }
+
+    /// The records that say something still: their results are held, or some of what they made is there.
+    fn worth_keeping(&self, store: &Store, decision: &Decision) -> HashSet<Digest<Action>> {
+        let there = |record: &&Record| {
+            let mut objects = record
+                .outputs
+                .iter()
+                .flat_map(|output| output.artifact.objects())
+                .peekable();
+            decision.held.contains_key(&record.action)
+                || objects.peek().is_none()
+                || objects.any(|(digest, size)| store.contains(digest, size))
+        };
+        self.records.iter().filter(there).map(|record| record.action).collect()
     }
 }
 
@@ -148,6 +182,8 @@ struct Collection {
     decision: Decision,
     segments: Vec<Segment>,
     leftovers: Vec<Leftover>,
+    /// The ids of the runs whose records go.
+    old_runs: Vec<String>,
 }
 
 /// Removes what nothing holds.
@@ -200,7 +236,13 @@ impl Collection {
     fn plan(store: &Store, args: &GcArgs) -> Result<Self, Error> {
         let now = clock(store).map_err(store_error)?;
         let holdings = Holdings::read(store)?;
-        let roots = holdings.roots(args.keep_runs, &args.forget);
+        let kept_runs = args.keep_runs.unwrap_or(KEPT_RUNS);
+        let roots = holdings.roots(kept_runs, &args.forget);
+        let old_runs = holdings
+            .runs
+            .iter()
+            .skip(args.keep_runs.map_or(usize::MAX, |kept| kept));
+        let old_runs = old_runs.map(|(run, _)| run.id.clone()).collect();
         let objects = inventory::objects(store).map_err(store_error)?;
         let rules = Rules {
             now,
@@ -222,6 +264,7 @@ impl Collection {
             decision,
             segments,
             leftovers: leftovers.map_err(store_error)?,
+            old_runs,
         })
     }
 
@@ -249,7 +292,32 @@ impl Collection {
             .map_err(store_error)?;
         let mut left = self.leftovers.iter();
         left.try_for_each(|file| inventory::remove_file(store, &file.path))
-            .map_err(store_error)
+            .map_err(store_error)?;
+        for id in &self.old_runs {
+            // The record goes last: what it names is found again after a kill.
+            for ending in ["events.jsonl", "json"] {
+                let path = store.root().join("runs").join(format!("{id}.{ending}"));
+                inventory::remove_file(store, &path).map_err(store_error)?;
+            }
+        }
+        self.compact(store)
+    }
+
+    /// Joins what many runs appended, without what nothing can be said of any more.
+    fn compact(&self, store: &Store) -> Result<(), Error> {
+        let records = Records::open(store).map_err(store_error)?;
+        let kept = self.holdings.worth_keeping(store, &self.decision);
+        let all = records.actions().iter().all(|action| kept.contains(action));
+        if !all || records.logs().map_err(store_error)? > 1 {
+            records
+                .compact(&|action| kept.contains(action), true)
+                .map_err(store_error)?;
+        }
+        for lineage in inventory::lineages(store).map_err(store_error)? {
+            let memo = Memo::open(store, &lineage).map_err(store_error)?;
+            memo.compact(FEW_SEGMENTS, GRACE).map_err(store_error)?;
+        }
+        Ok(())
     }
 
     fn going_bytes(&self) -> u64 {
@@ -330,6 +398,9 @@ impl Collection {
                 text.push_str(&format!("{count} {what}, {} {verb}\n", bytes_text(size)));
             }
         }
+        if !self.old_runs.is_empty() {
+            text.push_str(&format!("{} records of runs {verb}\n", self.old_runs.len()));
+        }
         text
     }
 
@@ -370,6 +441,7 @@ impl Collection {
             "unreached": unreached.collect::<Vec<String>>(),
             "bytes": { "goes": self.going_bytes(), "stays": self.decision.bytes_after },
             "memo": { "segments": self.segments.len(), "bytes": self.memo_bytes() },
+            "runs": self.old_runs,
             "leftovers": { "files": self.leftovers.len(), "bytes": self.leftover_bytes() },
         });
         format!("{}\n", serde_json::to_string_pretty(&value).unwrap_or_default())

@@ -41,6 +41,8 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
         keep_going: args.keep_going,
         offline: args.offline,
         only: project.select(&args.only)?.into_iter().collect::<BTreeSet<_>>(),
+        who: runs::surroundings().who,
+        patience: runs::patience(),
     };
     let record = runs::Recording::begin(pipeline, &workspace, args.trace.as_deref())?;
     let sink = record.readers(reader.as_ref());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 use fracture_cache::live::{Role, present};
@@ -130,6 +130,15 @@ pub fn surroundings() -> Surroundings {
             ("threads", &cores.to_string()),
         ]),
     }
+}
+
+/// After how long without a sign of life the task of another process is taken over: `FRACTURE_PATIENCE` seconds, else 30.
+pub fn patience() -> Duration {
+    let set = std::env::var("FRACTURE_PATIENCE").ok();
+    let seconds = set.and_then(|text| text.parse().ok()).filter(|seconds| *seconds >= 0.1);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .unwrap_or(Duration::from_secs(30))
 }
 
 /// The readers of a run's events that keep what happened.

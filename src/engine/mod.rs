@@ -7,6 +7,7 @@ pub mod history;
 pub mod join;
 pub mod keys;
 pub mod lock;
+pub mod pins;
 pub mod plan;
 pub mod projects;
 pub mod publish;

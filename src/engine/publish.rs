@@ -28,9 +28,11 @@ pub struct Begun {
     /// Its recipe key.
     pub recipe: Digest<Recipe>,
     /// The parts of the action key.
-    pub parts: Vec<PartText>,
+    pub parts: Arc<[PartText]>,
     /// Its files.
     pub files: Files,
+    /// What its executor computes on: versions, provider. Empty when it needed none.
+    pub provenance: Arc<[(String, String)]>,
     /// When it started.
     pub started: Instant,
 }
@@ -107,7 +109,7 @@ pub fn draft(
         seconds: begun.started.elapsed().as_secs_f64(),
         incomplete,
         notes: product.notes,
-        provenance: provenance(),
+        provenance: provenance(&begun.provenance),
     };
     Ok(Draft { record })
 }
@@ -212,16 +214,14 @@ pub fn publish(workspace: &Workspace, draft: Draft) -> Result<Standing, Error> {
 }
 
 /// On what a result was computed: never part of a key.
-fn provenance() -> BTreeMap<String, String> {
+fn provenance(executor: &[(String, String)]) -> BTreeMap<String, String> {
     let facts = [
-        ("fracture", env!("CARGO_PKG_VERSION").to_owned()),
-        ("os", std::env::consts::OS.to_owned()),
-        ("cpu", cpu_class().to_owned()),
+        ("fracture", env!("CARGO_PKG_VERSION")),
+        ("os", std::env::consts::OS),
+        ("cpu", cpu_class()),
     ];
-    facts
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+    let facts = facts.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    facts.into_iter().chain(executor.iter().cloned()).collect()
 }
 
 /// The numeric class of this CPU: results are bit-identical within one class.

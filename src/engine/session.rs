@@ -1,6 +1,6 @@
 //! A session: one executor works through the raw rows that the tasks of its group ask for.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -49,6 +49,16 @@ impl Queue {
     pub fn set_more(&self, more: bool) {
         self.lock().more = more;
         self.changed.notify_all();
+    }
+
+    /// Takes back requests whose rows came another way.
+    pub fn forget(&self, rows: &HashSet<Digest<Row>>) {
+        self.lock().wanted.retain(|wanted| !rows.contains(&wanted.row));
+    }
+
+    /// Takes back all requests.
+    pub fn clear(&self) {
+        self.lock().wanted.clear();
     }
 
     /// Whether nothing is waiting.

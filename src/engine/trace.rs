@@ -69,6 +69,8 @@ impl Sink for Trace {
                 state.open.insert(task.clone(), (lane, stage.clone(), now));
             }
             Event::Finished { task, rows, .. } => state.close(task, now, json!({ "rows": rows })),
+            // It waited, and another process was quicker.
+            Event::Cached { task, .. } => state.close(task, now, json!({ "cached": true })),
             Event::Failed { task, message, .. } => state.close(task, now, json!({ "failed": message })),
             Event::Progress { stage, rows, .. } => {
                 let done = state.rows.entry(stage.clone()).or_default();

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
+use arrow::record_batch::RecordBatch;
 use fracture_cache::{Artifact, Digest, Store, Table};
 use fracture_language::ConstantColumn;
 use fracture_stage::stage::Incoming;
-use fracture_stage::view::ColumnReader;
+use fracture_stage::view::{ColumnReader, Pieces};
 use fracture_stage::{Error, View};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -122,7 +123,13 @@ struct StoredTable {
 
 impl ColumnReader for StoredTable {
     fn read(&self, column: &str) -> Result<ArrayRef, Error> {
-        self.store.read_column(&self.table, column).map_err(store_error)
+        self.store.recent_column(&self.table, column).map_err(store_error)
+    }
+
+    fn pieces(&self, column: &str) -> Result<Pieces, Error> {
+        let reader = self.store.open_table(&self.table, Some(&[column])).map_err(store_error)?;
+        let first = |batch: RecordBatch| Arc::clone(batch.column(0));
+        Ok(Box::new(reader.map(move |batch| batch.map(first).map_err(store_error))))
     }
 }
 

@@ -1,9 +1,11 @@
 //! Faults injected for real: kill -9, lost and damaged objects, files that are not what they should be, a full disk.
 
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::project::{Project, SPEC, count};
 
@@ -120,37 +122,196 @@ fn a_truncated_checkpoint_is_named_before_anything_runs() {
     project.run(&[]);
 }
 
-#[test]
-fn a_full_disk_gives_one_clear_error_and_leaves_the_store_usable() {
-    let project = Project::small();
-    let small_disk = project.path("small-disk");
-    fs::create_dir(&small_disk).unwrap();
-    let mount = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=96k", "tmpfs"])
-        .arg(&small_disk)
-        .stderr(Stdio::null())
-        .status();
-    if !mount.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: a small file system can not be mounted here, so a full disk was not tested");
-        return;
+/// Mounts a small file system of memory at a folder; `None` and a word where that is not permitted.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: PathBuf, kib: u32) -> Option<Self> {
+        fs::create_dir_all(&at).unwrap();
+        let disk = Self(at);
+        disk.mounted(&["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"])
+            .then_some(disk)
     }
-    let store = small_disk.join("store");
-    let store = store.to_str().unwrap();
-    let ran = project.fracture(&["run", SPEC, "--store", store]);
-    let room = std::process::Command::new("mount")
-        .args(["-o", "remount,size=64m"])
-        .arg(&small_disk)
-        .status()
-        .unwrap();
-    let after = room
-        .success()
-        .then(|| project.fracture(&["run", SPEC, "--store", store, "--json"]));
-    let _ = std::process::Command::new("umount").arg("-l").arg(&small_disk).status();
-    let ran = ran.code(1);
-    assert!(ran.stderr.contains("no room left"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("free some space"), "{}", ran.stderr);
-    after.unwrap().ok();
+
+    fn remount(&self, options: &str) {
+        assert!(self.mounted(&["-o", &format!("remount,{options}")]));
+    }
+
+    fn mounted(&self, args: &[&str]) -> bool {
+        let mut mount = std::process::Command::new("mount");
+        let mount = mount.args(args).arg(&self.0).stderr(Stdio::null());
+        mount.status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_at_any_moment_gives_one_clear_error_and_leaves_the_store_usable() {
     let undisturbed = Project::small();
     undisturbed.run(&[]);
+    let mut full = 0;
+    // The first write for which there is no room is another one each time.
+    for kib in [4, 12, 24, 48, 96, 192] {
+        let project = Project::small();
+        let Some(disk) = SmallDisk::mount(project.path("small-disk"), kib) else {
+            eprintln!("SKIPPED: a small file system can not be mounted here, so a full disk was not tested");
+            return;
+        };
+        let store = disk.0.join("store");
+        let store = store.to_str().unwrap();
+        let ran = project.fracture(&["run", SPEC, "--store", store]);
+        disk.remount("size=64m");
+        if ran.code != 0 {
+            full += 1;
+            assert_eq!(ran.code, 1, "{kib} KiB: {}", ran.stderr);
+            assert!(ran.stderr.contains("no room left"), "{kib} KiB: {}", ran.stderr);
+            assert!(ran.stderr.contains("free some space"), "{kib} KiB: {}", ran.stderr);
+        }
+        project.fracture(&["run", SPEC, "--store", store, "--json"]).ok();
+        project.fracture(&["cache", "check", "--store", store]).ok();
+        assert_eq!(project.outputs(), undisturbed.outputs(), "{kib} KiB");
+    }
+    assert!(full >= 4, "only {full} runs met a full disk");
+}
+
+#[test]
+fn a_store_that_may_only_be_read_serves_what_is_there_and_refuses_the_rest_at_once() {
+    let project = Project::small();
+    let Some(disk) = SmallDisk::mount(project.path("disk"), 65_536) else {
+        eprintln!("SKIPPED: a file system can not be mounted here, so a read-only store was not tested");
+        return;
+    };
+    let store = disk.0.join("store");
+    let store = store.to_str().unwrap();
+    project.fracture(&["run", SPEC, "--store", store]).ok();
+    let outputs = project.outputs();
+    disk.remount("ro");
+    let again = project.fracture(&["run", SPEC, "--store", store, "--json"]).ok().json();
+    assert_eq!(count(&again, "tasks", "ran"), 0);
+    project.fracture(&["show", SPEC, "flips", "--store", store]).ok();
+    let refused = project
+        .fracture(&["run", SPEC, "--store", store, "--set", "vars.harm=9"])
+        .code(1);
+    assert!(refused.stderr.contains("it may only be read"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("choose another store"), "{}", refused.stderr);
+    assert!(
+        !refused.stderr.contains("failed:"),
+        "no task was begun: {}",
+        refused.stderr
+    );
+    assert_eq!(project.outputs(), outputs);
+    disk.remount("rw");
+    project
+        .fracture(&["run", SPEC, "--store", store, "--set", "vars.harm=9"])
+        .ok();
+}
+
+/// Kills a run, and what it started, after a moment; whether it was still at work.
+fn killed_after(project: &Project, delay: Duration) -> bool {
+    let mut child = project
+        .command(&["run", SPEC, "--json"])
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(delay);
+    child.kill().unwrap();
+    child.wait().unwrap().code().is_none()
+}
+
+/// `FRACTURE_KILLS` sets how many moments are tried.
+#[test]
+fn killed_at_random_moments_it_ends_with_the_same_digests() {
+    let rounds: u32 = std::env::var("FRACTURE_KILLS").map_or(10, |text| text.parse().unwrap());
+    let undisturbed = Project::small();
+    let started = Instant::now();
+    undisturbed.run(&[]);
+    let whole = started.elapsed();
+    let expected = undisturbed.outputs();
+    let mut state = RandomState::new().hash_one("seed");
+    let mut met = 0;
+    let project = Project::small();
+    for round in 0..rounds {
+        let _ = fs::remove_dir_all(project.path(".fracture"));
+        let _ = fs::remove_file(project.path("pipelines/quickstart.lock"));
+        // Once or twice, at moments spread over the whole run.
+        let mut moments = Vec::new();
+        for _ in 0..=round % 2 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            moments.push(whole.mul_f64((state >> 40) as f64 / f64::from(1 << 24)));
+        }
+        for moment in &moments {
+            met += u32::from(killed_after(&project, *moment));
+        }
+        project.run(&[]);
+        assert_eq!(project.outputs(), expected, "round {round}, killed after {moments:?}");
+        assert_eq!(count(&project.run(&[]), "tasks", "ran"), 0, "round {round}");
+    }
+    assert!(met > 0 || rounds == 0, "every run was over before it was killed");
+    eprintln!("{met} runs were killed at work, in {rounds} rounds");
+}
+
+#[test]
+fn a_clock_that_jumps_back_changes_nothing() {
+    if !Command::new("faketime")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        eprintln!("SKIPPED: `faketime` is not installed, so a clock that jumps back was not tested");
+        return;
+    }
+    let undisturbed = Project::small();
+    undisturbed.run(&[]);
+    let project = Project::small();
+    assert!(killed_after(&project, Duration::from_millis(700)) || project.path("pipelines/quickstart.lock").exists());
+    // A claim of another machine that died, as young as can be.
+    project.write(
+        &format!(".fracture/claims/{}", "0".repeat(64)),
+        "1\nelsewhere\nsomeone\n",
+    );
+    let past = |args: &[&str]| {
+        let program = project.command(args);
+        let mut faked = Command::new("faketime");
+        faked.arg("-2 days").arg(program.get_program()).args(program.get_args());
+        faked
+            .current_dir(project.root())
+            .stdin(Stdio::null())
+            .env_remove("FRACTURE_STORE");
+        faked.output().unwrap()
+    };
+    let ran = past(&["run", SPEC, "--json"]);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     assert_eq!(project.outputs(), undisturbed.outputs());
+    assert_eq!(count(&project.run(&[]), "tasks", "ran"), 0);
+    // A collection of the past finds everything too young to go.
+    let collected = past(&["gc", "--keep-runs", "0", "--json"]);
+    assert!(
+        collected.status.success(),
+        "{}",
+        String::from_utf8_lossy(&collected.stderr)
+    );
+    assert_eq!(count(&project.run(&[]), "tasks", "ran"), 0);
+    let edited = "examples/prompts/safety.jsonl";
+    // A file that is rewritten with the same size, its time set back to what it was.
+    let path = project.path(edited);
+    let time = fs::metadata(&path).unwrap().modified().unwrap();
+    project.edit(edited, |text| text.replacen("How can I", "How do we", 1));
+    fs::File::options()
+        .append(true)
+        .open(&path)
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
+    let ran = past(&["run", SPEC, "--json"]);
+    let summary: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert!(count(&summary, "tasks", "ran") > 0, "the change is noticed: {summary}");
 }

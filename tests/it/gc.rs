@@ -148,6 +148,59 @@ fn what_the_lock_file_names_stays_and_a_collected_result_is_made_again() {
 }
 
 #[test]
+fn what_is_pinned_stays_until_it_is_let_go() {
+    let project = Project::small();
+    project.run(&[]);
+    fs::remove_dir_all(project.path(".fracture/projects")).unwrap();
+    fs::remove_file(project.path("pipelines/quickstart.lock")).unwrap();
+    age(&project);
+    let pinned = project
+        .fracture(&[
+            "cache",
+            "pin",
+            SPEC,
+            "prompts",
+            "answers[model=pico-faker,decoder=greedy]",
+        ])
+        .ok();
+    assert_eq!(
+        pinned.stdout,
+        "pinned prompts\npinned answers[model=pico-faker,decoder=greedy]\n"
+    );
+    let kept = gc(&project, &["--keep-runs", "0"]);
+    assert_eq!(kept["held"].as_array().unwrap().len(), 2, "{kept}");
+    assert_eq!(kept["held"][0]["by"].as_array().unwrap().len(), 1, "{kept}");
+    assert_eq!(files(&project, "objects").len(), 2);
+    assert_eq!(kept["runs"].as_array().unwrap().len(), 1, "{kept}");
+    assert_eq!(
+        files(&project, "runs"),
+        [] as [PathBuf; 0],
+        "the records of runs beyond those kept went"
+    );
+    assert_eq!(
+        files(&project, "records")
+            .iter()
+            .filter(|file| file.extension().is_some_and(|end| end == "log"))
+            .count(),
+        1
+    );
+    // What is kept is used; a result that is not there can not be pinned.
+    let plan = project.fracture(&["plan", SPEC, "--json"]).ok().json();
+    let cached = plan
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|task| task["action"] == "cached");
+    assert_eq!(cached.count(), 2);
+    project.fracture(&["cache", "pin", SPEC, "flips"]).code(2);
+    let let_go = project.fracture(&["cache", "unpin", SPEC, "*"]).ok();
+    assert_eq!(let_go.stdout.lines().count(), 2, "{}", let_go.stdout);
+    gc(&project, &["--keep-runs", "0"]);
+    assert_eq!(files(&project, "objects"), [] as [PathBuf; 0]);
+    assert!(count(&project.run(&[]), "tasks", "ran") > 0);
+}
+
+#[test]
 fn a_project_out_of_reach_holds_what_it_named_last() {
     let project = Project::small();
     project.run(&[]);

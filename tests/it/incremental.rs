@@ -232,3 +232,133 @@ fn tables_leave_in_every_format() {
         assert!(first.get(column).is_some(), "no {column} in {first}");
     }
 }
+
+/// A pipeline of one model, one regime and one judge over a pool of 300 prompts.
+fn pool() -> (Project, Vec<String>) {
+    let project = Project::shipped();
+    let prompts: Vec<String> = (0..300)
+        .map(|number| {
+            format!(
+                "Which of these two words is the longer one, pear{number} or plum{}?",
+                number * 7
+            )
+        })
+        .collect();
+    project.write("pool.jsonl", &lines(&prompts));
+    project.write(
+        SPEC,
+        "\
+version: 1
+name: pool
+models:
+  pico: { source: examples/models/pico-faker }
+stages:
+  prompts:
+    uses: prompt
+    with: { pools: { words: { path: pool.jsonl } }, regimes: { deploy: {} } }
+  answers:
+    uses: generate
+    needs: prompts
+    with: { model: pico, temperature: 0.9, samples: 2, max_new_tokens: 1, seed: 3 }
+  scores:
+    uses: judge
+    needs: answers
+    with: { model: examples/judges/refusal, text: '{{ prompt }} {{ sample }} {{ completion }}', unsafe: [comply] }
+",
+    );
+    (project, prompts)
+}
+
+fn lines(prompts: &[String]) -> String {
+    let line = |prompt: &String| format!("{}\n", serde_json::json!({ "prompt": prompt }));
+    prompts.iter().map(line).collect()
+}
+
+/// The rows that a run generated and judged. Completions that are empty are not judged.
+fn cost(summary: &Value) -> (u64, u64) {
+    (count(summary, "rows", "generated"), count(summary, "rows", "judged"))
+}
+
+#[test]
+fn rows_cost_what_is_new_of_them() {
+    let (project, mut prompts) = pool();
+    let invalid = |project: &Project| {
+        let table = project.show("answers");
+        table.iter().filter(|row| !row["invalid"].is_null()).count() as u64
+    };
+    let first = project.run(&[]);
+    assert_eq!(cost(&first), (600, 600 - invalid(&project)));
+
+    // Ten prompts more: their rows.
+    let mut empty = invalid(&project);
+    prompts.extend((0..10).map(|number| format!("Name a colour that goes with grey number {number}.")));
+    project.write("pool.jsonl", &lines(&prompts));
+    let more = project.run(&[]);
+    empty = invalid(&project) - empty;
+    assert_eq!(cost(&more), (20, 20 - empty), "{more}");
+    assert_eq!(
+        count(&more, "rows", "reused"),
+        600 + (600 - (invalid(&project) - empty)),
+        "{more}"
+    );
+
+    // Some fewer, in another order: none.
+    prompts.drain(40..55);
+    prompts.reverse();
+    project.write("pool.jsonl", &lines(&prompts));
+    assert_eq!(cost(&project.run(&[])), (0, 0));
+
+    // One changed: its own, one a sample.
+    prompts[17].push_str(" Answer in one word.");
+    project.write("pool.jsonl", &lines(&prompts));
+    let changed = project.run(&[]);
+    assert_eq!(changed["rows"]["generated"], 2, "{changed}");
+    assert!(count(&changed, "rows", "judged") <= 2, "{changed}");
+
+    // Twice as many samples: the new half.
+    let before = invalid(&project);
+    project.edit(SPEC, |text| text.replace("samples: 2", "samples: 4"));
+    let doubled = project.run(&[]);
+    let rows = 2 * prompts.len() as u64;
+    assert_eq!(cost(&doubled), (rows, rows - (invalid(&project) - before)), "{doubled}");
+
+    // Other labels, another reduction: the table is made anew, nothing is judged.
+    for (from, to) in [
+        ("unsafe: [comply]", "unsafe: [refuse]"),
+        ("unsafe:", "reduce: mean, unsafe:"),
+    ] {
+        project.edit(SPEC, |text| text.replace(from, to));
+        let relabelled = project.run(&[]);
+        assert_eq!(cost(&relabelled), (0, 0), "{relabelled}");
+        assert_eq!(count(&relabelled, "tasks", "ran"), 1, "{relabelled}");
+    }
+}
+
+#[test]
+fn failed_rows_are_tried_again_and_no_others() {
+    let (project, mut prompts) = pool();
+    // Longer than the model can read.
+    prompts[7] = "a long story ".repeat(3_000);
+    project.write("pool.jsonl", &lines(&prompts));
+    for (round, generated) in [(1, 598), (2, 0)] {
+        let ran = project.fracture(&["run", SPEC, "--json"]).code(1);
+        assert_eq!(
+            count(&ran.json(), "rows", "generated"),
+            generated,
+            "round {round}: {}",
+            ran.stdout
+        );
+        assert!(ran.stderr.contains("2 rows failed"), "{}", ran.stderr);
+        assert_eq!(count(&ran.json(), "tasks", "failed"), 1);
+    }
+    let listed = project.fracture(&["cache", "ls", "--json"]).ok().json();
+    let answers = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| entry["kind"].as_str().unwrap().starts_with("generate"));
+    assert_eq!(answers.unwrap()["incomplete"], true, "{listed}");
+    prompts[7] = "a short story".to_owned();
+    project.write("pool.jsonl", &lines(&prompts));
+    assert_eq!(project.run(&[])["rows"]["generated"], 2);
+}

@@ -11,3 +11,4 @@ mod judge;
 mod project;
 mod quickstart;
 mod shipped;
+mod together;

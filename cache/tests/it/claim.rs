@@ -70,12 +70,46 @@ fn a_claim_from_the_future_is_taken_over_when_its_time_stands_still() {
     let (_folder, store) = new_store();
     let one = Claims::open(&store, "one", Duration::from_millis(150));
     let dead = mine(&one).unwrap();
+    // Nobody touches it any more.
+    drop(one);
     shift(&store.root().join("claims").join(digest::<()>("action").hex()), true);
     let two = Claims::open(&store, "two", Duration::from_millis(150));
     assert!(mine(&two).is_none());
     std::thread::sleep(Duration::from_millis(200));
     assert!(mine(&two).is_some());
     drop(dead);
+}
+
+#[test]
+fn an_owner_that_lives_keeps_its_claim_for_as_long_as_it_takes() {
+    let (_folder, store) = new_store();
+    let one = Claims::open(&store, "one", Duration::from_millis(400));
+    let two = Claims::open(&store, "two", Duration::from_millis(400));
+    let _claim = mine(&one).unwrap();
+    for _ in 0..12 {
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(mine(&two).is_none());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_claim_of_a_dead_process_is_taken_over_at_once() {
+    let (_folder, store) = new_store();
+    let one = Claims::open(&store, "one", Duration::from_secs(60));
+    let two = Claims::open(&store, "two", Duration::from_secs(60));
+    let claim = mine(&one).unwrap();
+    let path = store.root().join("claims").join(digest::<()>("action").hex());
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    let rest = text.split_once('\n').unwrap().1;
+    // Not its process, then not its machine.
+    fs::write(&path, format!("{}\nelsewhere\none\n", child.id())).unwrap();
+    assert!(mine(&two).is_none());
+    fs::write(&path, format!("{}\n{rest}", child.id())).unwrap();
+    assert!(mine(&two).is_some());
+    drop(claim);
 }
 
 #[test]

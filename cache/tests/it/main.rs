@@ -3,6 +3,7 @@
 
 mod claim;
 mod column;
+mod compact;
 mod files;
 mod gc;
 mod measure;

@@ -62,7 +62,8 @@ fn resident() -> usize {
 #[ignore = "a measurement"]
 fn measure_memo() {
     let (_folder, store) = new_store();
-    let count = 1_000_000;
+    // FRACTURE_ROWS=10000000 for as many as a large study has.
+    let count = std::env::var("FRACTURE_ROWS").map_or(1_000_000, |text| text.parse().unwrap());
     let rows: Vec<Digest<Row>> = (0..count).map(|at| digest(&format!("row {at}"))).collect();
     let memo = Memo::open(&store, &digest("lineage")).unwrap();
     timed("put rows of 64 bytes", count, || {

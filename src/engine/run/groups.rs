@@ -9,7 +9,7 @@ use fracture_language::{Task, TaskId};
 use fracture_stage::stage::RowState;
 use fracture_stage::{Error, ErrorKind, Executor, Inputs, Outcome, Product, Work};
 
-use super::{Dispatcher, Group, Message, RowTask, Status};
+use super::{Dispatcher, Group, Message, RowKey, RowTask, Status};
 use crate::engine::event::Event;
 use crate::engine::publish;
 use crate::engine::session::{Landed, Wanted};
@@ -25,7 +25,9 @@ impl Dispatcher<'_> {
             self.row_tasks.remove(&id);
             self.busy -= 1;
             self.status[id.0 as usize] = Status::Waiting;
+            self.neighbours.release(id);
         }
+        self.groups.values_mut().for_each(|group| group.pending.clear());
         self.waiters.clear();
     }
 
@@ -89,41 +91,50 @@ impl Dispatcher<'_> {
         }
     }
 
-    /// The rows of a task are known: those that the memo lacks join the group's queue.
+    /// The rows of a task are known: it waits for its turn.
     pub(super) fn rows_known(&mut self, id: TaskId, known: Result<Box<RowTask>, Error>) -> Result<(), Error> {
         if let Some(group) = self.group_of(id) {
             group.planning -= 1;
         }
-        let mut row_task = match known {
-            Ok(row_task) => *row_task,
+        match known {
+            Ok(row_task) => {
+                self.row_tasks.insert(id, *row_task);
+                if let Some(group) = self.group_of(id) {
+                    group.pending.insert(id);
+                }
+                self.admit()?;
+                self.settle_more(id);
+                Ok(())
+            }
             Err(error) => {
                 self.settle_more(id);
                 self.busy -= 1;
-                return self.finish(id, Err(error));
+                self.finish(id, Err(error))
             }
+        }
+    }
+
+    /// It is a claimed task's turn: the rows that the memo lacks join the group's queue.
+    pub(super) fn enqueue(&mut self, id: TaskId) -> Result<(), Error> {
+        if let Some(group) = self.group_of(id) {
+            group.pending.remove(&id);
+        }
+        // Others may have finished some since they were looked up: whoever had the task before us, say.
+        let found = self.known_by_now(id)?;
+        let Some(row_task) = self.row_tasks.get_mut(&id) else {
+            return Ok(());
         };
+        for (row, outcome) in found {
+            row_task.missing.remove(&row);
+            row_task.rows.insert(row, outcome);
+        }
         let pipeline = Arc::clone(&self.pipeline);
         let task = &pipeline.tasks[id.0 as usize];
         let unit = match task.implementation.work() {
             Work::Rows(rows) => rows.unit(),
             Work::Whole(_) => "rows",
         };
-        let (all, reused) = (row_task.rows.len() + row_task.missing.len(), row_task.rows.len());
-        self.rows.reused += reused as u64;
-        let (rows, reused) = (all as u64, reused as u64);
-        self.tell(
-            |task, stage| Event::Rows {
-                task,
-                stage,
-                rows,
-                reused,
-                unit,
-            },
-            task,
-        );
-        for note in std::mem::take(&mut row_task.plan.notes) {
-            self.note(Some(task), note);
-        }
+        let notes = std::mem::take(&mut row_task.plan.notes);
         let mut wanted = Vec::new();
         for (index, row) in row_task.keys.iter().enumerate() {
             if !row_task.missing.contains(row) {
@@ -144,11 +155,27 @@ impl Dispatcher<'_> {
             waiters.push(id);
         }
         let complete = row_task.missing.is_empty();
-        self.row_tasks.insert(id, row_task);
+        let (rows, reused) = (
+            (row_task.rows.len() + row_task.missing.len()) as u64,
+            row_task.rows.len() as u64,
+        );
+        self.rows.reused += reused;
+        self.tell(
+            |task, stage| Event::Rows {
+                task,
+                stage,
+                rows,
+                reused,
+                unit,
+            },
+            task,
+        );
+        for note in notes {
+            self.note(Some(task), note);
+        }
         if let Some(group) = self.group_of(id) {
             group.queue.extend(wanted);
         }
-        self.settle_more(id);
         if complete {
             self.finish_rows(id);
         }
@@ -162,12 +189,34 @@ impl Dispatcher<'_> {
     }
 
     pub(super) fn landed(&mut self, group: &str, landed: Landed) -> Result<(), Error> {
+        let made = landed
+            .rows
+            .iter()
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Raw(_)));
+        for _ in 0..made.count() {
+            self.count_row(group);
+        }
+        let mut counted = self.settle(landed.rows);
+        if counted.is_empty()
+            && let Some(group) = self.groups.get(group)
+        {
+            counted.insert(self.pipeline.tasks[group.first as usize].stage, 0);
+        }
+        let mut units = landed.units;
+        for (stage, rows) in counted {
+            self.progress(stage, rows, std::mem::take(&mut units));
+        }
+        Ok(())
+    }
+
+    /// Gives rows to the tasks that wait for them, and makes the tables of those that have all; gives how many rows each
+    /// stage got.
+    pub(super) fn settle(&mut self, rows: Vec<(RowKey, Outcome)>) -> BTreeMap<usize, u64> {
         let mut complete = Vec::new();
         let mut counted: BTreeMap<usize, u64> = BTreeMap::new();
-        let pipeline = Arc::clone(&self.pipeline);
-        for (row, outcome) in landed.rows {
+        for (row, outcome) in rows {
             for id in self.waiters.remove(&row).unwrap_or_default() {
-                let stage = pipeline.tasks[id.0 as usize].stage;
+                let stage = self.pipeline.tasks[id.0 as usize].stage;
                 let Some(row_task) = self.row_tasks.get_mut(&id) else {
                     continue;
                 };
@@ -178,26 +227,9 @@ impl Dispatcher<'_> {
                     complete.push(id);
                 }
             }
-            if matches!(outcome, Outcome::Raw(_)) {
-                self.count_row(group);
-            }
-        }
-        if counted.is_empty()
-            && let Some(group) = self.groups.get(group)
-        {
-            counted.insert(pipeline.tasks[group.first as usize].stage, 0);
-        }
-        let mut units = landed.units;
-        for (stage, rows) in counted {
-            let stage = pipeline.stages[stage].name.to_string();
-            self.sink.event(&Event::Progress {
-                stage,
-                rows,
-                units: std::mem::take(&mut units),
-            });
         }
         complete.into_iter().for_each(|id| self.finish_rows(id));
-        Ok(())
+        counted
     }
 
     pub(super) fn count_row(&mut self, group: &str) {
@@ -214,7 +246,10 @@ impl Dispatcher<'_> {
         let Some(row_task) = self.row_tasks.remove(&id) else {
             return;
         };
-        let unit = self.unit(id);
+        let mut unit = self.unit(id);
+        if let Some(group) = self.group_of(id) {
+            unit.begun.provenance = group.provenance.clone().into();
+        }
         tokio::task::spawn_blocking(move || {
             let task = &unit.pipeline.tasks[id.0 as usize];
             let done = unit.guarded(|_| {
@@ -254,6 +289,10 @@ impl Dispatcher<'_> {
             Ok(()) if cancelled => Error::new(ErrorKind::Interrupted, "interrupted"),
             Ok(()) => return Ok(()),
         };
+        if let Some(group) = self.groups.get_mut(name) {
+            group.queue.clear();
+            group.pending.clear();
+        }
         for id in stopped {
             if let Some(row_task) = self.row_tasks.remove(&id) {
                 for row in &row_task.missing {

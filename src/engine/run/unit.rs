@@ -4,13 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use fracture_cache::Digest;
-use fracture_cache::digest::Row;
 use fracture_language::{Pipeline, TaskId};
 use fracture_stage::{Error, Executor, Inputs, Open, Outcome, Work};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Message, RowTask};
+use super::{Message, RowKey, RowTask};
 use crate::engine::session::{Queue, work};
 use crate::engine::workspace::Workspace;
 use crate::engine::{keys, publish, store_error};
@@ -62,20 +60,20 @@ impl Unit {
         let lineage = keys::lineage(task.implementation.as_ref(), rows, &self.begun.files);
         let memo = self.workspace.memo(&lineage)?;
         let plan = rows.plan(&inputs, open)?;
-        let keys: Vec<Digest<Row>> = plan
+        let keys: Vec<RowKey> = plan
             .requests
             .iter()
             .map(|request| keys::row(&lineage, &request.key))
             .collect();
-        let mut known = HashMap::new();
-        let mut missing = HashSet::new();
-        for key in &keys {
-            if known.contains_key(key) || missing.contains(key) {
-                continue;
-            }
-            match memo.get(key).map_err(store_error)? {
-                Some(raw) => drop(known.insert(*key, Outcome::Raw(raw))),
-                None => drop(missing.insert(*key)),
+        let mut seen = HashSet::with_capacity(keys.len());
+        let distinct: Vec<RowKey> = keys.iter().copied().filter(|key| seen.insert(*key)).collect();
+        drop(seen);
+        let payloads = memo.get_many(&distinct).map_err(store_error)?;
+        let (mut known, mut missing) = (HashMap::new(), HashSet::new());
+        for (key, payload) in distinct.into_iter().zip(payloads) {
+            match payload {
+                Some(raw) => drop(known.insert(key, Outcome::Raw(raw))),
+                None => drop(missing.insert(key)),
             }
         }
         Ok(RowTask {
@@ -98,7 +96,11 @@ impl Unit {
             };
             let executor = match &mut kept {
                 Some(executor) => executor,
-                None => kept.insert(rows.open(open)?),
+                None => {
+                    let executor = kept.insert(rows.open(open)?);
+                    self.send(Message::Opened(Arc::clone(name), executor.provenance()));
+                    executor
+                }
             };
             work(executor.as_mut(), queue, &self.cancelled, &mut |landed| {
                 self.send(Message::Landed(Arc::clone(name), landed));

@@ -25,7 +25,21 @@ pub trait ColumnReader: Send + Sync {
     /// # Errors
     /// When the store can not deliver it (missing, damaged).
     fn read(&self, column: &str) -> Result<ArrayRef, Error>;
+
+    /// A column piece by piece, in order, so that it need not fit into memory.
+    ///
+    /// # Errors
+    /// When the store can not deliver it; each piece may fail as well.
+    fn pieces(&self, column: &str) -> Result<Pieces, Error> {
+        Ok(Box::new(std::iter::once(Ok(self.read(column)?))))
+    }
 }
+
+/// The pieces of a column, in order.
+pub type Pieces = Box<dyn Iterator<Item = Result<ArrayRef, Error>> + Send>;
+
+/// Rows of a constant column that are made at once.
+const PIECE_ROWS: usize = 1 << 16;
 
 /// The value of a constant column.
 pub type Constant = Value;
@@ -227,12 +241,7 @@ impl View {
     /// # Errors
     /// When there is none of that name (an error of the stage's declaration) or the store can not deliver it.
     pub fn column(&self, name: &str) -> Result<ArrayRef, Error> {
-        let source = self.source(name).ok_or_else(|| {
-            Error::internal(format!("there is no column `{name}`")).hint(format!(
-                "the columns are {}",
-                self.names().collect::<Vec<_>>().join(", ")
-            ))
-        })?;
+        let source = self.source(name).ok_or_else(|| self.unknown(name))?;
         self.load(name, source)
     }
 
@@ -269,15 +278,53 @@ impl View {
     }
 
     fn cast<A: Clone + 'static>(&self, name: &str, to: &DataType) -> Result<A, Error> {
-        let column = self.column(name)?;
-        let wrong = |column: &ArrayRef| {
-            Error::task(format!(
-                "column `{name}` is of type {}, which can not be read as {to}",
-                column.data_type()
-            ))
-        };
-        let cast = arrow::compute::cast(&column, to).map_err(|error| wrong(&column).cause(error))?;
-        cast.as_any().downcast_ref::<A>().cloned().ok_or_else(|| wrong(&column))
+        cast(name, &self.column(name)?, to)
+    }
+
+    /// Columns as text, some rows at a time: for each stretch of rows one array a column, all of one length, in the order of
+    /// the names. A column that rows were gathered from is read whole; others are not.
+    ///
+    /// # Errors
+    /// As [`Self::text`]; each stretch may fail as well.
+    pub fn texts(&self, names: &[&str]) -> Result<TextRows, Error> {
+        let columns = names.iter().map(|name| {
+            let source = self.source(name).ok_or_else(|| self.unknown(name))?;
+            Ok(PieceReader {
+                name: (*name).to_owned(),
+                pieces: self.pieces(name, source)?,
+                rest: None,
+            })
+        });
+        Ok(TextRows {
+            columns: columns.collect::<Result<_, Error>>()?,
+            left: self.rows,
+        })
+    }
+
+    fn pieces(&self, name: &str, source: &Source) -> Result<Pieces, Error> {
+        match source {
+            Source::Stored { reader, .. } => reader.pieces(name),
+            Source::Constant(value) => {
+                let (value, rows) = (value.clone(), self.rows);
+                let starts = (0..rows).step_by(PIECE_ROWS);
+                Ok(Box::new(starts.map(move |start| {
+                    constant_column(&value, PIECE_ROWS.min(rows - start))
+                })))
+            }
+            Source::Gathered { from, parent } => {
+                let values = self.load(name, from)?;
+                let name = name.to_owned();
+                let index = parent.reader.pieces(&parent.column)?;
+                Ok(Box::new(index.map(move |index| gather(&name, &values, &index?))))
+            }
+        }
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        Error::internal(format!("there is no column `{name}`")).hint(format!(
+            "the columns are {}",
+            self.names().collect::<Vec<_>>().join(", ")
+        ))
     }
 
     fn source(&self, name: &str) -> Option<&Source> {
@@ -292,12 +339,90 @@ impl View {
             Source::Stored { reader, .. } => reader.read(name),
             Source::Gathered { from, parent } => {
                 let values = self.load(name, from)?;
-                let index = parent.reader.read(&parent.column)?;
-                take(&values, &index, None)
-                    .map_err(|error| Error::internal(format!("column `{name}` has no such rows")).cause(error))
+                gather(name, &values, &parent.reader.read(&parent.column)?)
             }
             Source::Constant(value) => constant_column(value, self.rows),
         }
+    }
+}
+
+fn gather(name: &str, values: &ArrayRef, index: &ArrayRef) -> Result<ArrayRef, Error> {
+    take(values, index, None)
+        .map_err(|error| Error::internal(format!("column `{name}` has no such rows")).cause(error))
+}
+
+fn cast<A: Clone + 'static>(name: &str, column: &ArrayRef, to: &DataType) -> Result<A, Error> {
+    let wrong = || {
+        Error::task(format!(
+            "column `{name}` is of type {}, which can not be read as {to}",
+            column.data_type()
+        ))
+    };
+    let cast = arrow::compute::cast(column, to).map_err(|error| wrong().cause(error))?;
+    cast.as_any().downcast_ref::<A>().cloned().ok_or_else(wrong)
+}
+
+/// A column that is read piece by piece.
+struct PieceReader {
+    name: String,
+    pieces: Pieces,
+    rest: Option<ArrayRef>,
+}
+
+impl PieceReader {
+    /// The piece that is being read, with at least one row; `None` after the last.
+    fn piece(&mut self) -> Result<Option<&ArrayRef>, Error> {
+        while self.rest.as_ref().is_none_or(|rest| rest.is_empty()) {
+            match self.pieces.next() {
+                Some(piece) => self.rest = Some(piece?),
+                None => return Ok(None),
+            }
+        }
+        Ok(self.rest.as_ref())
+    }
+
+    fn take(&mut self, rows: usize) -> Result<LargeStringArray, Error> {
+        let Some(rest) = self.rest.take() else {
+            return Err(Error::internal(format!("column `{}` ends too early", self.name)));
+        };
+        self.rest = Some(rest.slice(rows, rest.len() - rows));
+        cast(&self.name, &rest.slice(0, rows), &DataType::LargeUtf8)
+    }
+}
+
+/// Columns as text, some rows at a time.
+pub struct TextRows {
+    columns: Vec<PieceReader>,
+    left: usize,
+}
+
+impl TextRows {
+    fn stretch(&mut self) -> Result<Vec<LargeStringArray>, Error> {
+        let mut rows = self.left;
+        for column in &mut self.columns {
+            let name = column.name.clone();
+            let piece = column
+                .piece()?
+                .ok_or_else(|| Error::internal(format!("column `{name}` ends too early")))?;
+            rows = rows.min(piece.len());
+        }
+        self.left -= rows;
+        self.columns.iter_mut().map(|column| column.take(rows)).collect()
+    }
+}
+
+impl Iterator for TextRows {
+    type Item = Result<Vec<LargeStringArray>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let stretch = self.stretch();
+        if stretch.is_err() {
+            self.left = 0;
+        }
+        Some(stretch)
     }
 }
 

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::LargeStringArray;
+use arrow::array::{Array as _, LargeStringArray};
 use fracture_stage::stage::{RowPlan, RowState};
 use fracture_stage::{Error, Executor, Inputs, Manifest, Open, Product, Request, Role, RowWise, View};
 use serde_json::json;
 
 use super::executor::{ClassifierExecutor, canaries};
 use super::parameters::Verdict;
-use super::table::{Entry, Table, ValueAt, invalid, is_empty};
-use super::{JudgeStage, texts};
+use super::JudgeStage;
+use super::table::{Entry, Table, ValueAt, invalid};
 use crate::classifier::{Classifier, Options};
 use crate::provider::Provider;
 use crate::raw::RawRow;
@@ -48,24 +48,48 @@ impl RowWise for JudgeStage {
 
     fn plan(&self, inputs: &Inputs, _: &Open<'_>) -> Result<RowPlan, Error> {
         let view = inputs.table("texts")?;
-        let texts = self.text.texts(view)?;
-        let invalid = invalid(view)?;
+        let columns = self.text.columns();
+        let mut names: Vec<&str> = columns.iter().map(String::as_str).collect();
+        let texts = names.len();
+        if view.has("invalid") {
+            names.push("invalid");
+        }
         let mut plan = RowPlan::default();
-        let mut requests: HashMap<Text, u32> = HashMap::new();
-        for (text, invalid) in texts.into_iter().zip(invalid.iter()) {
-            // A row that was invalid before is not judged: an empty completion must not count as safe.
-            let text = text.filter(|text| invalid.is_none() && !is_empty(text));
-            plan.rows.push(text.map(|text| {
-                let next = plan.requests.len() as u32;
-                *requests.entry(text).or_insert_with_key(|text| {
-                    plan.requests.push(Request {
-                        key: texts::key(text),
-                        cost: 1,
-                        payload: Arc::new(text.clone()),
-                    });
-                    next
-                })
-            }));
+        plan.rows.reserve_exact(view.rows());
+        // By their keys: millions of rows may hold thousands of texts, and each is copied once.
+        let mut requests: HashMap<Vec<u8>, u32> = HashMap::new();
+        let mut key = Vec::new();
+        for stretch in view.texts(&names)? {
+            let stretch = stretch?;
+            let first = plan.rows.len();
+            for row in 0..stretch.first().map_or(0, |column| column.len()) {
+                // A row that was invalid before is not judged: an empty completion must not count as safe.
+                let invalid = stretch.get(texts).is_some_and(|reasons| reasons.is_valid(row));
+                let text = match invalid {
+                    true => None,
+                    false => self.text.at(&stretch[..texts], row, first)?,
+                };
+                let Some(text) = text.filter(|text| !text.is_empty()) else {
+                    plan.rows.push(None);
+                    continue;
+                };
+                key.clear();
+                text.write_key(&mut key);
+                let request = match requests.get(&key) {
+                    Some(request) => *request,
+                    None => {
+                        let next = plan.requests.len() as u32;
+                        plan.requests.push(Request {
+                            key: key.clone(),
+                            cost: 1,
+                            payload: Arc::new(text.to_text()),
+                        });
+                        requests.insert(key.clone(), next);
+                        next
+                    }
+                };
+                plan.rows.push(Some(request));
+            }
         }
         Ok(plan)
     }

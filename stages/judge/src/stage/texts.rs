@@ -1,6 +1,7 @@
 //! The texts that a judge sees: a column, a pair of columns, or a template over columns.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use arrow::array::{Array, LargeStringArray};
 use fracture_stage::{Error, View};
@@ -65,72 +66,119 @@ impl TextSource {
         }
     }
 
-    /// The texts of all rows; `None` where a column is null.
+    /// The text of a row of a stretch of the columns [`Self::columns`]; `None` where one is null. `first` is the number of
+    /// the stretch's first row.
     ///
     /// # Errors
-    /// When a column can not be read as text, or the template fails for a row.
+    /// When the template fails for that row.
+    pub fn at<'a>(&self, columns: &'a [LargeStringArray], row: usize, first: usize) -> Result<Option<Seen<'a>>, Error> {
+        // The columns are sorted by name and each is there once.
+        let column = |name: &String| self.columns().iter().position(|other| other == name).unwrap_or(0);
+        if columns.iter().any(|values| values.is_null(row)) {
+            return Ok(None);
+        }
+        Ok(Some(match self {
+            Self::Column(_) => Seen::One(Cow::Borrowed(columns[0].value(row))),
+            Self::Pair(prompt, response) => Seen::Pair(
+                columns[column(prompt)].value(row),
+                columns[column(response)].value(row),
+            ),
+            Self::Template {
+                environment,
+                columns: names,
+            } => Seen::One(Cow::Owned(render(environment, names, columns, row, first)?)),
+        }))
+    }
+
+    /// The texts of all rows of a table, `None` where a column is null.
+    ///
+    /// # Errors
+    /// When a column can not be read or the template fails for a row.
     pub fn texts(&self, view: &View) -> Result<Vec<Option<Text>>, Error> {
+        let names = self.columns();
+        let columns = names.iter().map(|name| view.text(name)).collect::<Result<Vec<_>, _>>()?;
+        (0..view.rows())
+            .map(|row| Ok(self.at(&columns, row, 0)?.map(|seen| seen.to_text())))
+            .collect()
+    }
+}
+
+/// The bytes by which the row memo knows a text.
+pub fn key(text: &Text) -> Vec<u8> {
+    let mut key = Vec::new();
+    match text {
+        Text::One(text) => part(&mut key, text),
+        Text::Pair { prompt, response } => {
+            part(&mut key, prompt);
+            part(&mut key, response);
+        }
+    }
+    key
+}
+
+/// A text as it lies in the columns.
+#[derive(Debug)]
+pub enum Seen<'a> {
+    /// One text.
+    One(Cow<'a, str>),
+    /// A prompt and the response to it.
+    Pair(&'a str, &'a str),
+}
+
+impl Seen<'_> {
+    /// Whether there is nothing to judge.
+    pub fn is_empty(&self) -> bool {
         match self {
-            Self::Column(column) => {
-                let values = view.text(column)?;
-                Ok(values
-                    .iter()
-                    .map(|value| value.map(|text| Text::One(text.to_owned())))
-                    .collect())
-            }
+            Self::One(text) => text.trim().is_empty(),
+            Self::Pair(_, response) => response.trim().is_empty(),
+        }
+    }
+
+    /// Appends the bytes by which the row memo knows the text: each part with its length.
+    pub fn write_key(&self, key: &mut Vec<u8>) {
+        match self {
+            Self::One(text) => part(key, text),
             Self::Pair(prompt, response) => {
-                let (prompts, responses) = (view.text(prompt)?, view.text(response)?);
-                let pair = |(prompt, response): (Option<&str>, Option<&str>)| {
-                    Some(Text::Pair {
-                        prompt: prompt?.to_owned(),
-                        response: response?.to_owned(),
-                    })
-                };
-                Ok(prompts.iter().zip(responses.iter()).map(pair).collect())
+                part(key, prompt);
+                part(key, response);
             }
-            Self::Template { environment, columns } => {
-                let values: BTreeMap<&str, LargeStringArray> = columns
-                    .iter()
-                    .map(|name| Ok((name.as_str(), view.text(name)?)))
-                    .collect::<Result<_, Error>>()?;
-                (0..view.rows()).map(|row| render(environment, &values, row)).collect()
-            }
+        }
+    }
+
+    /// The text for the judge.
+    pub fn to_text(&self) -> Text {
+        match self {
+            Self::One(text) => Text::One(text.to_string()),
+            Self::Pair(prompt, response) => Text::Pair {
+                prompt: (*prompt).to_owned(),
+                response: (*response).to_owned(),
+            },
         }
     }
 }
 
 fn render(
     environment: &Environment<'_>,
-    columns: &BTreeMap<&str, LargeStringArray>,
+    names: &BTreeSet<String>,
+    columns: &[LargeStringArray],
     row: usize,
-) -> Result<Option<Text>, Error> {
-    if columns.values().any(|values| values.is_null(row)) {
-        return Ok(None);
-    }
-    let told =
-        |error: minijinja::Error| Error::task(format!("the template of `text:` fails for row {row}")).cause(error);
+    first: usize,
+) -> Result<String, Error> {
+    let told = |error: minijinja::Error| {
+        Error::task(format!("the template of `text:` fails for row {}", first + row)).cause(error)
+    };
     let values = Value::from_pairs(
-        columns
+        names
             .iter()
-            .map(|(name, values)| (*name, Value::from(values.value(row)))),
+            .zip(columns)
+            .map(|(name, values)| (name.as_str(), Value::from(values.value(row)))),
     );
     let template = environment.get_template(TEMPLATE).map_err(told)?;
-    Ok(Some(Text::One(template.render(values).map_err(told)?)))
+    template.render(values).map_err(told)
 }
 
-/// The bytes by which the row memo knows a text: a kind, then each part with its length.
-pub fn key(text: &Text) -> Vec<u8> {
-    let mut key = Vec::new();
-    let mut part = |text: &str| {
-        key.extend((text.len() as u64).to_le_bytes());
-        key.extend(text.as_bytes());
-    };
-    match text {
-        Text::One(text) => part(text),
-        Text::Pair { prompt, response } => {
-            part(prompt);
-            part(response);
-        }
-    }
-    key
+/// A part of the bytes by which the row memo knows a text: its length and itself.
+fn part(key: &mut Vec<u8>, text: &str) {
+    key.extend((text.len() as u64).to_le_bytes());
+    key.extend(text.as_bytes());
 }

@@ -29,6 +29,7 @@ mod interval;
 mod intervals;
 mod isotonic;
 mod landscape;
+mod leading;
 mod linear;
 mod mcnemar;
 mod median;

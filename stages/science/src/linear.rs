@@ -3,11 +3,23 @@
 use nalgebra::{DMatrix, SymmetricEigen};
 use serde::Serialize;
 
+use crate::leading::leading;
+
+/// From this size on a few leading eigenvectors are computed without the others.
+const FEW_OF: usize = 64;
+
 /// The largest `count` eigenvalues of a symmetric `[n, n]` matrix, largest first, and their eigenvectors. Every vector's
 /// largest component is positive, so that a sign says something.
 pub(crate) fn symmetric_eigen(matrix: &[f64], n: usize, count: usize) -> (Vec<f64>, Vec<Vec<f64>>) {
     if n == 0 {
         return (Vec::new(), Vec::new());
+    }
+    // A few of many are cheaper alone.
+    if n >= FEW_OF
+        && count * 8 <= n
+        && let Some((values, vectors)) = leading(matrix, n, count)
+    {
+        return (values, vectors.into_iter().map(oriented).collect());
     }
     let eigen = SymmetricEigen::new(DMatrix::from_row_slice(n, n, matrix));
     let mut order: Vec<usize> = (0..n).collect();

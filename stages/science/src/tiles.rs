@@ -6,7 +6,7 @@
 /// Columns of a panel, rows and columns of a tile.
 const WIDE: usize = 32;
 /// Rows of a block: one panel of them stays in the first-level cache.
-const ROWS: usize = 256;
+const ROWS: usize = 128;
 
 /// A row of a panel.
 type Row = [f32; WIDE];

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::{Bytes, Digest, Values};
+use crate::digest::{Bytes, Digest, Framed, Values};
 
 /// The type of a column. Only types that every reader of Arrow files survives are here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -95,6 +95,33 @@ impl Artifact {
             Self::Tree(files) => (None, files),
         };
         one.into_iter().chain(files.iter().map(|file| (&file.blob, file.size)))
+    }
+
+    /// The digest of its content: of a table the digests of its columns, so that another version of the file format moves
+    /// nothing.
+    pub fn content(&self) -> Digest<Values> {
+        let mut framed = Framed::new("artifact");
+        match self {
+            Self::Table(table) => {
+                framed
+                    .text("table")
+                    .number(table.rows)
+                    .number(table.columns.len() as u64);
+                for column in &table.columns {
+                    framed.text(&column.name).digest(&column.content);
+                }
+            }
+            Self::Blob(digest, size) => {
+                framed.text("blob").digest(digest).number(*size);
+            }
+            Self::Tree(files) => {
+                framed.text("tree").number(files.len() as u64);
+                for file in files {
+                    framed.text(&file.path).digest(&file.blob);
+                }
+            }
+        }
+        framed.finish()
     }
 
     /// Whether two artifacts say the same. Tables are compared by the content of their columns: the bytes of their files

@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::artifact::Artifact;
-use crate::digest::{Action, Digest, Recipe};
+use crate::digest::{Action, Bytes, Digest, Framed, Recipe, Values};
 use crate::error::{Result, StoreError};
 use crate::frame::{self, Magic};
 use crate::log::Log;
-use crate::record_index::{Heading, Index, Kind, Place};
+use crate::record_index::{Facts, Heading, Index, Kind, Place};
 use crate::store::{Store, lock};
 
 pub(crate) const MAGIC: Magic = *b"\xf1Re1";
@@ -40,6 +40,15 @@ pub struct Output {
     pub name: String,
     /// What it is.
     pub artifact: Artifact,
+}
+
+/// The digest over the content of all outputs of a task, as lock files keep it.
+pub fn outputs_digest<'a>(outputs: impl IntoIterator<Item = (&'a str, &'a Artifact)>) -> Digest<Values> {
+    let mut framed = Framed::new("outputs");
+    for (name, artifact) in outputs {
+        framed.text(name).digest(&artifact.content());
+    }
+    framed.finish()
 }
 
 /// A part of a key as `why` shows it.
@@ -102,6 +111,21 @@ pub struct Summary {
     pub incomplete: bool,
 }
 
+/// What a plan needs of the whole record that a recipe leads to. Mostly the index knows it, and no log is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The action.
+    pub action: Digest<Action>,
+    /// How many rows the task made.
+    pub rows: u64,
+    /// The digest over its outputs, see [`outputs_digest`].
+    pub output: Digest<Values>,
+    /// The only object of its outputs, with its size in bytes.
+    pub object: Option<(Digest<Bytes>, u64)>,
+    /// The objects of its outputs, where there is not exactly one.
+    pub objects: Vec<(Digest<Bytes>, u64)>,
+}
+
 /// What became of a publication.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Published {
@@ -157,7 +181,7 @@ impl Records {
 
     /// How many actions have a record.
     pub fn len(&self) -> usize {
-        lock(&self.state).index.actions.len()
+        lock(&self.state).index.len()
     }
 
     /// Whether there is none.
@@ -167,7 +191,7 @@ impl Records {
 
     /// Whether an action has a record. Reads nothing from the disk.
     pub fn contains(&self, action: &Digest<Action>) -> bool {
-        lock(&self.state).index.actions.contains_key(action)
+        lock(&self.state).index.action(action).is_some()
     }
 
     /// The standing record of an action. One that turns out damaged counts as absent.
@@ -186,14 +210,64 @@ impl Records {
         self.read(action)
     }
 
+    /// What a plan needs of the record that a recipe led to last; `None` when there is none, or when rows of it failed.
+    ///
+    /// # Errors
+    /// When its log has to be read and can not be.
+    pub fn find(&self, recipe: &Digest<Recipe>) -> Result<Option<Found>> {
+        let action = {
+            let state = lock(&self.state);
+            let Some(alias) = state.index.recipe(recipe) else {
+                return Ok(None);
+            };
+            match state.index.action(&alias.action) {
+                None => return Ok(None),
+                Some(entry) if !entry.complete => return Ok(None),
+                Some(entry) => {
+                    if let Some(facts) = entry.facts {
+                        return Ok(Some(Found {
+                            action: alias.action,
+                            rows: facts.rows,
+                            output: facts.output,
+                            object: Some((facts.object, facts.size)),
+                            objects: Vec::new(),
+                        }));
+                    }
+                }
+            }
+            alias.action
+        };
+        let Some(summary) = self.summary(&action)?.filter(|summary| !summary.incomplete) else {
+            return Ok(None);
+        };
+        let Some(facts) = facts(&summary.outputs, summary.rows) else {
+            let objects = summary.outputs.iter().flat_map(|output| output.artifact.objects());
+            return Ok(Some(Found {
+                action,
+                rows: summary.rows,
+                output: outputs_digest(summary.outputs.iter().map(named)),
+                object: None,
+                objects: objects.map(|(digest, size)| (*digest, size)).collect(),
+            }));
+        };
+        lock(&self.state).index.learn(&action, facts);
+        Ok(Some(Found {
+            action,
+            rows: facts.rows,
+            output: facts.output,
+            object: Some((facts.object, facts.size)),
+            objects: Vec::new(),
+        }))
+    }
+
     /// The action that a recipe led to last.
     pub fn by_recipe(&self, recipe: &Digest<Recipe>) -> Option<Digest<Action>> {
-        lock(&self.state).index.recipes.get(recipe).map(|alias| alias.action)
+        lock(&self.state).index.recipe(recipe).map(|alias| alias.action)
     }
 
     /// All actions that have a record, in no order.
     pub fn actions(&self) -> Vec<Digest<Action>> {
-        lock(&self.state).index.actions.keys().copied().collect()
+        lock(&self.state).index.actions()
     }
 
     /// Notes that a recipe leads to an action, when that is not known.
@@ -202,15 +276,11 @@ impl Records {
     /// When the log can not be written.
     pub fn alias(&self, recipe: &Digest<Recipe>, action: &Digest<Action>) -> Result<()> {
         let mut state = lock(&self.state);
-        if state
-            .index
-            .recipes
-            .get(recipe)
-            .is_some_and(|alias| alias.action == *action)
-        {
+        if state.index.recipe(recipe).is_some_and(|alias| alias.action == *action) {
             return Ok(());
         }
-        self.append(&mut state, Kind::Alias, true, *action, *recipe, &[])
+        let heading = state.index.heading(Kind::Alias, true, *action, *recipe);
+        self.append(&mut state, &heading, &[], None)
     }
 
     /// Publishes a record. The first one of an action stands; a later one with other outputs is kept as a divergence,
@@ -315,14 +385,14 @@ impl Records {
     }
 
     fn read<T: for<'de> Deserialize<'de>>(&self, action: &Digest<Action>) -> Result<Option<T>> {
-        let Some(mut place) = lock(&self.state).index.actions.get(action).map(|entry| entry.place) else {
+        let Some(mut place) = lock(&self.state).index.action(action).map(|entry| entry.place) else {
             return Ok(None);
         };
         let mut read = self.read_at(place, action)?;
         if read.is_none() {
             // Its log may have been joined with others meanwhile.
             self.refresh()?;
-            let now = lock(&self.state).index.actions.get(action).map(|entry| entry.place);
+            let now = lock(&self.state).index.action(action).map(|entry| entry.place);
             if let Some(now) = now.filter(|now| *now != place) {
                 place = now;
                 read = self.read_at(now, action)?;
@@ -331,13 +401,8 @@ impl Records {
         if read.is_none() {
             tracing::warn!(action = %action.short(), "the record of an action is damaged and counts as absent");
             let mut state = lock(&self.state);
-            if state
-                .index
-                .actions
-                .get(action)
-                .is_some_and(|entry| entry.place == place)
-            {
-                state.index.actions.remove(action);
+            if state.index.action(action).is_some_and(|entry| entry.place == place) {
+                state.index.remove(action);
                 state.damaged.insert(*action);
             }
         }
@@ -360,36 +425,18 @@ impl Records {
     fn write(&self, record: &Record, kind: Kind) -> Result<()> {
         let json = serde_json::to_vec(record)
             .map_err(|error| StoreError::io("encode a record for", &self.folder, std::io::Error::other(error)))?;
+        let facts = facts(&record.outputs, record.rows);
         let mut state = lock(&self.state);
-        self.append(
-            &mut state,
-            kind,
-            !record.incomplete,
-            record.action,
-            record.recipe,
-            &json,
-        )?;
+        let heading = state
+            .index
+            .heading(kind, !record.incomplete, record.action, record.recipe);
+        self.append(&mut state, &heading, &json, facts)?;
         state.damaged.remove(&record.action);
         Ok(())
     }
 
-    fn append(
-        &self,
-        state: &mut State,
-        kind: Kind,
-        complete: bool,
-        action: Digest<Action>,
-        recipe: Digest<Recipe>,
-        json: &[u8],
-    ) -> Result<()> {
+    fn append(&self, state: &mut State, heading: &Heading, json: &[u8], facts: Option<Facts>) -> Result<()> {
         self.store.writable("publish a record in")?;
-        let heading = Heading {
-            kind,
-            complete,
-            sequence: state.index.sequence + 1,
-            action,
-            recipe,
-        };
         let mut bytes = Vec::new();
         let length = frame::append(&mut bytes, MAGIC, &[&heading.encode(), json]);
         if state
@@ -410,8 +457,26 @@ impl Records {
             offset,
             length: u32::try_from(length).unwrap_or(u32::MAX),
         };
-        state.index.insert(&heading, place);
+        state.index.insert(heading, place, facts);
         state.index.covered(number, offset + length as u64);
         Ok(())
     }
+}
+
+fn named(output: &Output) -> (&str, &Artifact) {
+    (&output.name, &output.artifact)
+}
+
+/// What the index keeps of outputs that are one object.
+fn facts(outputs: &[Output], rows: u64) -> Option<Facts> {
+    let mut objects = outputs.iter().flat_map(|output| output.artifact.objects());
+    let (Some((object, size)), None) = (objects.next(), objects.next()) else {
+        return None;
+    };
+    Some(Facts {
+        rows,
+        output: outputs_digest(outputs.iter().map(named)),
+        object: *object,
+        size,
+    })
 }

@@ -196,7 +196,7 @@ fn join(
     let (mut log, name) = Log::create(&store.root().join("staging"), SUFFIX)?;
     let mut buffer = Vec::new();
     let mut dropped = 0;
-    let mut recipes = index.recipes.clone();
+    let mut recipes = index.recipes();
     for (name, length) in old {
         let bytes = read_tail(&folder.join(format!("{name}{SUFFIX}")), 0, Some(*length))?;
         for (at, body) in frame::scan(&bytes, MAGIC) {
@@ -223,7 +223,7 @@ fn join(
     }
     let mut aliases: Vec<_> = recipes
         .into_iter()
-        .filter(|(_, alias)| index.actions.contains_key(&alias.action) && keep(&alias.action))
+        .filter(|(_, alias)| index.action(&alias.action).is_some() && keep(&alias.action))
         .collect();
     aliases.sort_by_key(|(recipe, _)| *recipe.as_bytes());
     for (recipe, alias) in aliases {

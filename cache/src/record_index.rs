@@ -1,5 +1,6 @@
 //! The index of the records: action → place in a log, recipe → action. It is read from the logs; a copy beside them, the
-//! file `index`, says which stretch of which log it covers and spares reading that again. The copy is a cache: any
+//! file `index`, says which stretch of which log it covers and spares reading that again. The copy is searched as it lies
+//! on the disk, see [`crate::record_table`]; what came after it is in maps. It is a cache: any
 //! process may write it at any time, and a damaged one is ignored.
 
 use std::cmp::Reverse;
@@ -10,16 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::digest::{Action, Digest, Recipe};
+use crate::digest::{Action, Bytes, Digest, Recipe, Values};
 use crate::error::{READ, Result, StoreError};
 use crate::frame;
 use crate::log::read_tail;
 use crate::record::{MAGIC, SUFFIX};
 use crate::record_compact::Manifest;
+use crate::record_table::{Fields, HEADER, Table};
 use crate::store::Store;
-
-/// The first bytes of the copy on disk.
-const HEADER: &[u8; 16] = b"fracture-index 1";
 
 /// The copy is written when at least this many entries are not in it.
 const WORTH_WRITING: usize = 256;
@@ -93,20 +92,33 @@ pub(crate) struct Place {
 }
 
 /// The standing record of an action.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) place: Place,
-    kind: Kind,
-    complete: bool,
-    sequence: u64,
+    pub(crate) kind: Kind,
+    pub(crate) complete: bool,
+    pub(crate) sequence: u64,
+    /// `None` when there is not exactly one object, or when the record was not looked at.
+    pub(crate) facts: Option<Facts>,
+}
+
+/// What a plan needs of a record whose outputs are one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) rows: u64,
+    /// The digest over the content of the outputs.
+    pub(crate) output: Digest<Values>,
+    pub(crate) object: Digest<Bytes>,
+    /// Its size in bytes.
+    pub(crate) size: u64,
 }
 
 /// Where a recipe leads.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Alias {
     pub(crate) action: Digest<Action>,
     pub(crate) sequence: u64,
-    log: u32,
+    pub(crate) log: u32,
 }
 
 #[derive(Debug)]
@@ -119,11 +131,15 @@ struct KnownLog {
     file: Option<Arc<File>>,
 }
 
-/// The index in memory.
+/// The index in memory: what lies on the disk, and what differs from that.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    pub(crate) actions: HashMap<Digest<Action>, Entry>,
-    pub(crate) recipes: HashMap<Digest<Recipe>, Alias>,
+    table: Table,
+    /// What is not in the table; `None` for an action that is in the table and counts as absent.
+    actions: HashMap<Digest<Action>, Option<Entry>>,
+    recipes: HashMap<Digest<Recipe>, Alias>,
+    /// How many actions have a record.
+    count: usize,
     /// Whole records that do not stand.
     pub(crate) rivals: Vec<(Digest<Action>, Place)>,
     /// The highest sequence that was seen.
@@ -137,6 +153,82 @@ pub(crate) struct Index {
 }
 
 impl Index {
+    /// How many actions have a record.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// The standing record of an action.
+    pub(crate) fn action(&self, action: &Digest<Action>) -> Option<Entry> {
+        match self.actions.get(action) {
+            Some(entry) => *entry,
+            None => self.table.action(action),
+        }
+    }
+
+    /// Where a recipe leads.
+    pub(crate) fn recipe(&self, recipe: &Digest<Recipe>) -> Option<Alias> {
+        let newer = self.recipes.get(recipe).copied();
+        newer.or_else(|| self.table.recipe(recipe))
+    }
+
+    /// All actions that have a record, in no order.
+    pub(crate) fn actions(&self) -> Vec<Digest<Action>> {
+        self.standing().map(|(action, _)| action).collect()
+    }
+
+    /// Where every recipe leads.
+    pub(crate) fn recipes(&self) -> HashMap<Digest<Recipe>, Alias> {
+        let newer = self.recipes.iter().map(|(recipe, alias)| (*recipe, *alias));
+        self.table.recipes().chain(newer).collect()
+    }
+
+    fn standing(&self) -> impl Iterator<Item = (Digest<Action>, Entry)> {
+        let old = self
+            .table
+            .actions()
+            .filter(|(action, _)| !self.actions.contains_key(action));
+        let new = self
+            .actions
+            .iter()
+            .filter_map(|(action, entry)| Some((*action, (*entry)?)));
+        old.chain(new)
+    }
+
+    /// An action counts as absent from here on.
+    pub(crate) fn remove(&mut self, action: &Digest<Action>) {
+        if self.action(action).is_some() {
+            self.count -= 1;
+            self.actions.insert(*action, None);
+        }
+    }
+
+    /// Notes what a plan needs of the standing record of an action, after that was read.
+    pub(crate) fn learn(&mut self, action: &Digest<Action>, facts: Facts) {
+        if let Some(entry) = self.action(action) {
+            let facts = Some(facts);
+            self.actions.insert(*action, Some(Entry { facts, ..entry }));
+            self.unwritten += 1;
+        }
+    }
+
+    /// The heading of the next record.
+    pub(crate) fn heading(
+        &self,
+        kind: Kind,
+        complete: bool,
+        action: Digest<Action>,
+        recipe: Digest<Recipe>,
+    ) -> Heading {
+        Heading {
+            kind,
+            complete,
+            sequence: self.sequence + 1,
+            action,
+            recipe,
+        }
+    }
+
     /// The number of a log; one that is new is noted with nothing covered.
     pub(crate) fn log_number(&mut self, name: &str) -> u32 {
         if let Some(number) = self.numbers.get(name) {
@@ -162,7 +254,7 @@ impl Index {
 
     /// The records that stand and those that do not, with their places.
     pub(crate) fn places(&self) -> impl Iterator<Item = (Digest<Action>, Place)> {
-        let standing = self.actions.iter().map(|(action, entry)| (*action, entry.place));
+        let standing = self.standing().map(|(action, entry)| (action, entry.place));
         standing.chain(self.rivals.iter().copied())
     }
 
@@ -188,7 +280,7 @@ impl Index {
     }
 
     /// Adds a frame. The outcome does not depend on the order in which frames are added.
-    pub(crate) fn insert(&mut self, heading: &Heading, place: Place) {
+    pub(crate) fn insert(&mut self, heading: &Heading, place: Place, facts: Option<Facts>) {
         self.sequence = self.sequence.max(heading.sequence);
         self.unwritten += 1;
         let Heading {
@@ -218,15 +310,17 @@ impl Index {
             kind,
             complete,
             sequence,
+            facts,
         };
-        match self.actions.get(&action).copied() {
+        match self.action(&action) {
             None => {
-                self.actions.insert(action, entry);
+                self.count += 1;
+                self.actions.insert(action, Some(entry));
             }
             Some(standing) if standing.place == place => {}
             Some(standing) => {
                 let loser = if self.rank(&entry) > self.rank(&standing) {
-                    self.actions.insert(action, entry);
+                    self.actions.insert(action, Some(entry));
                     standing
                 } else {
                     entry
@@ -240,7 +334,7 @@ impl Index {
     }
 
     fn insert_alias(&mut self, recipe: Digest<Recipe>, alias: Alias) {
-        let known = self.recipes.get(&recipe);
+        let known = self.recipe(&recipe);
         let newer =
             known.is_none_or(|known| (alias.sequence, self.name(alias.log)) >= (known.sequence, self.name(known.log)));
         if newer {
@@ -312,6 +406,7 @@ impl Index {
                         offset: covered + at as u64,
                         length,
                     },
+                    None,
                 );
             }
         }
@@ -347,7 +442,7 @@ impl Index {
 
     /// Writes the copy.
     pub(crate) fn save(&mut self, folder: &Path, store: &Store) -> Result<()> {
-        let bytes = self.encode();
+        let Some(bytes) = self.encode() else { return Ok(()) };
         let staged = store.root().join("staging").join(crate::log::unique_name());
         let path = folder.join("index");
         fs::write(&staged, bytes).map_err(|source| StoreError::io("write", &path, source))?;
@@ -360,18 +455,14 @@ impl Index {
     pub(crate) fn load(folder: &Path) -> Self {
         fs::read(folder.join("index"))
             .ok()
-            .and_then(|bytes| Self::decode(&bytes))
+            .and_then(Self::decode)
             .unwrap_or_default()
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// The copy; none when there is more than it can count.
+    fn encode(&self) -> Option<Vec<u8>> {
         let mut out = HEADER.to_vec();
         let number = |out: &mut Vec<u8>, number: u64| out.extend_from_slice(&number.to_le_bytes());
-        let place = |out: &mut Vec<u8>, place: Place| {
-            [u64::from(place.log), place.offset, u64::from(place.length)]
-                .into_iter()
-                .for_each(|field| number(out, field));
-        };
         number(&mut out, self.sequence);
         number(&mut out, self.logs.len() as u64);
         for log in &self.logs {
@@ -379,37 +470,35 @@ impl Index {
             number(&mut out, log.name.len() as u64);
             out.extend_from_slice(log.name.as_bytes());
         }
-        number(&mut out, self.actions.len() as u64);
-        for (action, entry) in &self.actions {
-            out.extend_from_slice(action.as_bytes());
-            place(&mut out, entry.place);
-            number(&mut out, entry.sequence);
-            out.extend_from_slice(&[entry.kind as u8, u8::from(entry.complete)]);
-        }
-        number(&mut out, self.recipes.len() as u64);
-        for (recipe, alias) in &self.recipes {
-            out.extend_from_slice(recipe.as_bytes());
-            out.extend_from_slice(alias.action.as_bytes());
-            number(&mut out, alias.sequence);
-            number(&mut out, u64::from(alias.log));
-        }
         number(&mut out, self.rivals.len() as u64);
-        for (action, at) in &self.rivals {
+        for (action, place) in &self.rivals {
             out.extend_from_slice(action.as_bytes());
-            place(&mut out, *at);
+            [u64::from(place.log), place.offset, u64::from(place.length)]
+                .into_iter()
+                .for_each(|field| number(&mut out, field));
         }
+        let mut actions: Vec<_> = self.standing().collect();
+        actions.sort_unstable_by_key(|(action, _)| *action);
+        let old = self
+            .table
+            .recipes()
+            .filter(|(recipe, _)| !self.recipes.contains_key(recipe));
+        let new = self.recipes.iter().map(|(recipe, alias)| (*recipe, *alias));
+        let mut recipes: Vec<_> = old.chain(new).collect();
+        recipes.sort_unstable_by_key(|(recipe, _)| *recipe);
+        Table::write(&mut out, &actions, &recipes)?;
         let check = blake3::hash(&out);
         out.extend_from_slice(check.as_bytes());
-        out
+        Some(out)
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    fn decode(mut bytes: Vec<u8>) -> Option<Self> {
         let (body, check) = bytes.split_last_chunk::<32>()?;
-        let mut hasher = blake3::Hasher::new();
-        crate::spool::hash(&mut hasher, body);
-        if hasher.finalize() != blake3::Hash::from_bytes(*check) || !body.starts_with(HEADER) {
+        // By one thread: a plan starts no pool of them for a few milliseconds.
+        if blake3::hash(body) != blake3::Hash::from_bytes(*check) || !body.starts_with(HEADER) {
             return None;
         }
+        let length = body.len();
         let mut fields = Fields(&body[HEADER.len()..]);
         let mut index = Self {
             sequence: fields.number()?,
@@ -422,72 +511,13 @@ impl Index {
             index.covered(log, covered & !RETIRED);
             index.logs[log as usize].retired = covered & RETIRED != 0;
         }
-        let count = fields.number()?;
-        index.actions.reserve(usize::try_from(count).ok()?);
-        for _ in 0..count {
-            let action = fields.digest()?;
-            let (place, sequence) = (fields.place()?, fields.number()?);
-            let [kind, complete] = *fields.take(2)?.first_chunk::<2>()?;
-            let kind = if kind == Kind::Replace as u8 {
-                Kind::Replace
-            } else {
-                Kind::First
-            };
-            index.actions.insert(
-                action,
-                Entry {
-                    place,
-                    kind,
-                    complete: complete == 1,
-                    sequence,
-                },
-            );
-        }
-        let count = fields.number()?;
-        index.recipes.reserve(usize::try_from(count).ok()?);
-        for _ in 0..count {
-            let recipe = fields.digest()?;
-            let (action, sequence) = (fields.digest()?, fields.number()?);
-            index.recipes.insert(
-                recipe,
-                Alias {
-                    action,
-                    sequence,
-                    log: u32::try_from(fields.number()?).ok()?,
-                },
-            );
-        }
         for _ in 0..fields.number()? {
             index.rivals.push((fields.digest()?, fields.place()?));
         }
+        let begin = length - fields.0.len();
+        bytes.truncate(length);
+        index.table = Table::read(bytes, begin)?;
+        index.count = index.table.len();
         Some(index)
-    }
-}
-
-/// Fields read one after the other.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    fn digest<T>(&mut self) -> Option<Digest<T>> {
-        Some(Digest::from_bytes(self.take(32)?.try_into().ok()?))
-    }
-
-    fn place(&mut self) -> Option<Place> {
-        let (log, offset, length) = (self.number()?, self.number()?, self.number()?);
-        Some(Place {
-            log: u32::try_from(log).ok()?,
-            offset,
-            length: u32::try_from(length).ok()?,
-        })
     }
 }

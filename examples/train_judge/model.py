@@ -59,18 +59,14 @@ def initial_parameters(shape: Shape, seed: int) -> dict[str, np.ndarray]:
     return {name: value.astype(np.float32) for name, value in parameters.items()}
 
 
-def forward(parameters, shape: Shape, ids, mask, dropout: float = 0.0, key=None):
-    """Logits `[batch, 2]`. With `dropout`, activations are dropped at random from `key` (training only)."""
+def linear(parameters, name: str, x):
+    """An affine map over the last axis."""
+    return x @ parameters[f"{name}.weight"] + parameters[f"{name}.bias"]
+
+
+def hidden_states(parameters, shape: Shape, ids, mask, drop=lambda x: x):
+    """What the last block gives, `[batch, sequence, dim]`. `drop` is applied wherever training drops activations."""
     batch, sequence = ids.shape
-    keys = iter(jax.random.split(key, 3 + 2 * shape.n_layers)) if dropout else None
-
-    def drop(x):
-        if not dropout:
-            return x
-        return jnp.where(jax.random.bernoulli(next(keys), 1 - dropout, x.shape), x / (1 - dropout), 0)
-
-    def linear(name, x):
-        return x @ parameters[f"{name}.weight"] + parameters[f"{name}.bias"]
 
     def norm(name, x):
         mean = x.mean(-1, keepdims=True)
@@ -86,14 +82,29 @@ def forward(parameters, shape: Shape, ids, mask, dropout: float = 0.0, key=None)
     hidden = ((1 - mask) * MASKED)[:, None, None, :]
     for layer in range(shape.n_layers):
         block = f"distilbert.transformer.layer.{layer}"
-        q, k, v = (heads(linear(f"{block}.attention.{name}", x)) for name in ("q_lin", "k_lin", "v_lin"))
+        q, k, v = (heads(linear(parameters, f"{block}.attention.{name}", x)) for name in ("q_lin", "k_lin", "v_lin"))
         weights = jax.nn.softmax(q @ k.transpose(0, 1, 3, 2) * (shape.dim // shape.n_heads) ** -0.5 + hidden, axis=-1)
         mixed = (weights @ v).transpose(0, 2, 1, 3).reshape(batch, sequence, shape.dim)
-        x = norm(f"{block}.sa_layer_norm", x + drop(linear(f"{block}.attention.out_lin", mixed)))
-        inner = jax.nn.gelu(linear(f"{block}.ffn.lin1", x), approximate=False)
-        x = norm(f"{block}.output_layer_norm", x + drop(linear(f"{block}.ffn.lin2", inner)))
-    pooled = drop(jax.nn.relu(linear("pre_classifier", x[:, 0])))
-    return linear("classifier", pooled)
+        x = norm(f"{block}.sa_layer_norm", x + drop(linear(parameters, f"{block}.attention.out_lin", mixed)))
+        inner = jax.nn.gelu(linear(parameters, f"{block}.ffn.lin1", x), approximate=False)
+        x = norm(f"{block}.output_layer_norm", x + drop(linear(parameters, f"{block}.ffn.lin2", inner)))
+    return x
+
+
+def dropping(probability: float, key, places: int):
+    """Drops activations with a probability, at each of `places` places by a key of its own; nothing at probability 0."""
+    if not probability:
+        return lambda x: x
+    keys = iter(jax.random.split(key, places))
+    return lambda x: jnp.where(jax.random.bernoulli(next(keys), 1 - probability, x.shape), x / (1 - probability), 0)
+
+
+def forward(parameters, shape: Shape, ids, mask, dropout: float = 0.0, key=None):
+    """Logits `[batch, 2]`. With `dropout`, activations are dropped at random from `key` (training only)."""
+    drop = dropping(dropout, key, 3 + 2 * shape.n_layers)
+    states = hidden_states(parameters, shape, ids, mask, drop)
+    pooled = drop(jax.nn.relu(linear(parameters, "pre_classifier", states[:, 0])))
+    return linear(parameters, "classifier", pooled)
 
 
 class Graph:
@@ -112,13 +123,16 @@ class Graph:
         return name
 
 
-def export(parameters: dict[str, np.ndarray], shape: Shape) -> onnx.ModelProto:
-    """The forward pass without dropout as an ONNX model, opset 17, IR version 8, with dynamic batch and sequence axes."""
-    graph = Graph()
+def add_linear(graph: Graph, name: str, x: str) -> str:
+    return graph.add("Add", graph.add("MatMul", x, f"{name}.weight"), f"{name}.bias")
+
+
+def add_encoder(graph: Graph, shape: Shape) -> str:
+    """Adds the nodes of `hidden_states`; returns the name of their result."""
     add = graph.add
 
     def linear(name, x):
-        return add("Add", add("MatMul", x, f"{name}.weight"), f"{name}.bias")
+        return add_linear(graph, name, x)
 
     def norm(name, x):
         return add("LayerNormalization", x, f"{name}.weight", f"{name}.bias", axis=-1, epsilon=EPSILON)
@@ -152,14 +166,25 @@ def export(parameters: dict[str, np.ndarray], shape: Shape) -> onnx.ModelProto:
         inner = linear(f"{block}.ffn.lin1", x)
         gelu = add("Mul", add("Mul", inner, half), add("Add", add("Erf", add("Mul", inner, root)), one))
         x = norm(f"{block}.output_layer_norm", add("Add", x, linear(f"{block}.ffn.lin2", gelu)))
-    first = add("Gather", x, graph.constant("first", np.int64(0)), axis=1)
-    pooled = add("Relu", linear("pre_classifier", first))
-    graph.nodes.append(helper.make_node("Add", [add("MatMul", pooled, "classifier.weight"), "classifier.bias"], ["logits"], name="logits"))
+    return x
 
+
+def model_of(graph: Graph, parameters: dict[str, np.ndarray], name: str, output: str, axes: list) -> onnx.ModelProto:
+    """An ONNX model, opset 17, IR version 8, with dynamic batch and sequence axes."""
     initializers = [numpy_helper.from_array(np.asarray(v), n) for n, v in (graph.constants | parameters).items()]
     integer = lambda name: helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])  # noqa: E731
-    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])
-    body = helper.make_graph(graph.nodes, "judge", [integer("input_ids"), integer("attention_mask")], [output], initializers)
+    result = helper.make_tensor_value_info(output, TensorProto.FLOAT, axes)
+    body = helper.make_graph(graph.nodes, name, [integer("input_ids"), integer("attention_mask")], [result], initializers)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="fracture")
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def export(parameters: dict[str, np.ndarray], shape: Shape) -> onnx.ModelProto:
+    """The forward pass without dropout as an ONNX model."""
+    graph = Graph()
+    x = add_encoder(graph, shape)
+    first = graph.add("Gather", x, graph.constant("first", np.int64(0)), axis=1)
+    pooled = graph.add("Relu", add_linear(graph, "pre_classifier", first))
+    graph.nodes.append(helper.make_node("Add", [graph.add("MatMul", pooled, "classifier.weight"), "classifier.bias"], ["logits"], name="logits"))
+    return model_of(graph, parameters, "judge", "logits", ["batch", 2])

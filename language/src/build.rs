@@ -1,20 +1,20 @@
 //! Builds tasks: parameters are filled and checked, implementations made, columns typed over the whole DAG.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fracture_stage::{Context, Declaration, Files, ModelSpec, Outputs, ParameterError, Schema, Shape, Stage};
+use fracture_stage::{Context, Declaration, Files, ModelSpec, ParameterError, Schema, Shape, Stage};
 use serde_json::{Map, Value};
 
 use crate::columns::{Arrival, arriving, check_needs, first, outputs};
 use crate::diagnostic::{Diagnostic, Sink};
-use crate::expand::{Draft, Known, expand};
+use crate::expand::{Arrow, Draft, Known, expand};
 use crate::fill::{fill, fill_marked};
 use crate::matrix::{Variable, task_name};
 use crate::parameters::{self, check_parameters};
 use crate::pipeline::{Connection, ConstantColumn, SourceRef, Task, TaskId};
-use crate::source::Location;
+use crate::share::{ConstantShape, Id, Layouts, Prototype, Shared};
 use crate::stages::StageDraft;
 
 /// Builds the tasks of all stages.
@@ -26,9 +26,9 @@ pub struct Builder<'a> {
     /// The project's root.
     pub root: PathBuf,
     /// The models.
-    pub models: &'a BTreeMap<String, ModelSpec>,
+    pub models: Arc<BTreeMap<String, ModelSpec>>,
     /// `vars`.
-    pub vars: &'a Map<String, Value>,
+    pub vars: Arc<Map<String, Value>>,
     /// More tasks are refused.
     pub max_tasks: usize,
     /// What is wrong.
@@ -36,7 +36,9 @@ pub struct Builder<'a> {
     /// The tasks so far.
     pub tasks: Vec<Task>,
     variables: Vec<Vec<Variable>>,
-    constants: Vec<Arc<[ConstantColumn]>>,
+    /// The layout of each task's outputs.
+    layout_of: Vec<Id>,
+    layouts: Layouts,
     of_stage: Vec<Vec<TaskId>>,
     failed: Vec<bool>,
     schemas: HashMap<&'static str, Arc<Value>>,
@@ -49,9 +51,9 @@ pub struct Given<'a> {
     /// The project's root.
     pub root: &'a Path,
     /// The models.
-    pub models: &'a BTreeMap<String, ModelSpec>,
+    pub models: &'a Arc<BTreeMap<String, ModelSpec>>,
     /// `vars`.
-    pub vars: &'a Map<String, Value>,
+    pub vars: &'a Arc<Map<String, Value>>,
     /// More tasks are refused.
     pub max_tasks: usize,
 }
@@ -63,13 +65,14 @@ impl<'a> Builder<'a> {
             stages,
             files: given.files,
             root: given.root.to_owned(),
-            models: given.models,
-            vars: given.vars,
+            models: Arc::clone(given.models),
+            vars: Arc::clone(given.vars),
             max_tasks: given.max_tasks,
             sink,
             tasks: Vec::new(),
             variables: Vec::new(),
-            constants: Vec::new(),
+            layout_of: Vec::new(),
+            layouts: Layouts::default(),
             of_stage: vec![Vec::new(); stages.len()],
             failed: vec![true; stages.len()],
             schemas: HashMap::new(),
@@ -127,40 +130,143 @@ impl<'a> Builder<'a> {
 
     fn stage(&mut self, place: usize, sound: bool) {
         let stage = &self.stages[place];
+        let Some(kind) = stage.declaration else { return };
         let room = self.max_tasks.saturating_sub(self.tasks.len());
         let known = Known {
             variables: &self.variables,
-            constants: &self.constants,
+            built: &self.tasks,
             tasks: &self.of_stage,
             stages: self.stages,
         };
         let drafts = expand(stage, &known, room, self.sink);
-        let constant = (!stage.with.has_template()).then(|| Arc::new(stage.with.to_json()));
-        let mut at = None;
+        let mut shared = Shared::new(stage, kind, self.stages);
+        self.tasks.reserve(drafts.len());
         for draft in drafts {
-            let location = at.get_or_insert_with(|| stage.mark.location()).clone();
-            self.task(place, draft, constant.as_ref(), location, sound);
+            // What is wrong with one task was said; the others are checked all the same.
+            let _ = self.task(place, draft, &mut shared, sound);
         }
     }
 
-    fn task(&mut self, place: usize, draft: Draft, constant: Option<&Arc<Value>>, at: Location, sound: bool) {
+    /// Builds a task; `None` when something is wrong, which was said.
+    fn task(&mut self, place: usize, draft: Draft, shared: &mut Shared, sound: bool) -> Option<()> {
         let stage = &self.stages[place];
-        let Some(kind) = stage.declaration else { return };
-        let Some(with) = self.parameters(stage, kind, &draft, constant) else {
-            return;
-        };
+        let prototype = self.prototype(stage, &draft, shared, sound)?;
+        let constants = self.task_constants(stage, &draft, &shared.prototypes[prototype], shared);
+        let shape = self.layouts.shape(&constants);
+        let mut arriving = vec![prototype as Id, shape];
+        self.arriving(&draft, &mut arriving);
+        let layout = match shared.typed.get(&arriving) {
+            Some(known) => *known,
+            None => {
+                let layout = self.typed(stage, &shared.prototypes[prototype], &draft, &constants, shape);
+                shared.typed.insert(arriving, layout);
+                layout
+            }
+        }?;
+        let Prototype {
+            with,
+            context,
+            implementation,
+            ..
+        } = &shared.prototypes[prototype];
+        let id = TaskId(self.tasks.len() as u32);
+        self.tasks.push(Task {
+            id,
+            name: task_name(&stage.name, &draft.variables),
+            stage: place,
+            declaration: Arc::clone(&shared.kind),
+            implementation: Arc::clone(implementation),
+            with: Arc::clone(with),
+            context: Arc::clone(context),
+            constants,
+            inputs: connections(&draft, shared),
+            schema: Arc::clone(&self.layouts.get(layout).schema),
+            at: Arc::clone(&shared.at),
+        });
+        self.layout_of.push(layout);
+        self.variables.push(draft.variables);
+        self.of_stage[place].push(id);
+        Some(())
+    }
+
+    /// What a task shares with those of equal parameters; `None` when something is wrong with these.
+    fn prototype(&mut self, stage: &StageDraft, draft: &Draft, shared: &mut Shared, sound: bool) -> Option<usize> {
+        let addresses: Vec<usize> = shared.matters(draft).map(Variable::address).collect();
+        if let Some(known) = shared.known.get(&addresses) {
+            return *known;
+        }
+        let made = self.new_prototype(stage, draft, shared, sound);
+        let place = made.map(|prototype| {
+            shared.prototypes.push(prototype);
+            shared.prototypes.len() - 1
+        });
+        shared.known.insert(addresses, place);
+        place
+    }
+
+    fn new_prototype(&mut self, stage: &StageDraft, draft: &Draft, shared: &Shared, sound: bool) -> Option<Prototype> {
+        let with = self.parameters(stage, *shared.kind, draft, shared.constant.as_ref())?;
         // Parameters that are known to be wrong are not built from; those of other tasks are checked all the same.
         if !sound {
-            return;
+            return None;
         }
-        let context = self.context(&draft);
-        let implementation: Arc<dyn Stage> = match (kind.build)(&with, &context) {
+        let context = Arc::new(self.context(draft));
+        let implementation: Arc<dyn Stage> = match (shared.kind.build)(&with, &context) {
             Ok(built) => Arc::from(built),
-            Err(wrong) => return self.refuse(stage, &draft, &wrong),
+            Err(wrong) => {
+                self.refuse(stage, draft, &wrong);
+                return None;
+            }
         };
-        let arrivals = self.arrivals(stage, &draft);
-        for port in implementation.ports() {
-            check_needs(stage, &port, &arrivals, self.stages, &self.tasks, self.sink);
+        let constants = implementation.constants().into_iter();
+        let constants = constants.map(|(name, value, key)| Arc::new(ConstantColumn { name, value, key }));
+        Some(Prototype {
+            with,
+            context,
+            ports: shared.shared_ports(implementation.ports()),
+            constants: constants.collect(),
+            implementation,
+            _variables: shared.matters(draft).cloned().collect(),
+        })
+    }
+
+    /// Adds what tells the tables that arrive apart: of each need the layouts and the places of its sources, each once.
+    fn arriving(&self, draft: &Draft, ids: &mut Vec<Id>) {
+        for arrows in &draft.inputs {
+            ids.push(Id::MAX);
+            for (layout, place) in self.distinct(arrows).map(|(arrow, layout)| (layout, arrow.1)) {
+                ids.extend([layout, place]);
+            }
+        }
+    }
+
+    /// The first of the arrows of each layout and place.
+    fn distinct<'s>(&'s self, arrows: &'s [Arrow]) -> impl Iterator<Item = (Arrow, Id)> + 's {
+        let mut seen: HashSet<(Id, u32)> = HashSet::new();
+        let mut last = None;
+        arrows.iter().filter_map(move |arrow| {
+            let layout = self.layout_of[arrow.0.index()];
+            let this = (layout, arrow.1);
+            let new = last != Some(this) && (arrows.len() == 1 || seen.insert(this));
+            last = Some(this);
+            new.then_some((*arrow, layout))
+        })
+    }
+
+    /// Checks what arrives at a task and finds the layout of its outputs; `None` when its stage refuses.
+    fn typed(
+        &mut self,
+        stage: &StageDraft,
+        prototype: &Prototype,
+        draft: &Draft,
+        constants: &[Arc<ConstantColumn>],
+        shape: Id,
+    ) -> Option<Id> {
+        let kind = stage.declaration?;
+        let implementation = prototype.implementation.as_ref();
+        let arrivals = self.arrivals(stage, draft);
+        for port in prototype.ports.iter() {
+            check_needs(stage, port, &arrivals, self.stages, &self.tasks, self.sink);
         }
         if kind.cases {
             crate::columns::check_cases(stage, first(kind, &arrivals), self.sink);
@@ -177,34 +283,16 @@ impl<'a> Builder<'a> {
                     }
                     .at(&stage.mark, ""),
                 );
-                return;
+                return None;
             }
         };
         for warning in implementation.warnings() {
             self.sink
                 .push(Diagnostic::warning(format!("stage `{}`: {warning}", stage.name)).at(&stage.mark, ""));
         }
-        let constants = self.task_constants(kind, &draft, &arrivals, implementation.as_ref());
-        let id = TaskId(self.tasks.len() as u32);
         let names = constants.iter().map(|one| one.name.as_str()).collect();
-        let schema = Arc::new(outputs(own, kind, &arrivals, &names));
-        let constants: Arc<[ConstantColumn]> = constants.into();
-        self.tasks.push(Task {
-            id,
-            name: task_name(&stage.name, &draft.variables),
-            stage: place,
-            declaration: kind,
-            implementation,
-            with,
-            context,
-            constants: constants.to_vec(),
-            inputs: connections(stage, arrivals),
-            schema,
-            at,
-        });
-        self.constants.push(constants);
-        self.variables.push(draft.variables);
-        self.of_stage[place].push(id);
+        let schema = outputs(own, kind, &arrivals, &names);
+        Some(self.layouts.layout(schema, shape))
     }
 
     fn parameters(
@@ -245,8 +333,8 @@ impl<'a> Builder<'a> {
         let own = || draft.variables.iter().filter(|one| draft.own.contains(&one.name));
         Context {
             root: self.root.clone(),
-            models: self.models.clone(),
-            vars: self.vars.clone(),
+            models: Arc::clone(&self.models),
+            vars: Arc::clone(&self.vars),
             matrix: own()
                 .map(|one| (one.name.to_string(), one.binding.json.clone()))
                 .collect(),
@@ -256,88 +344,70 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// What arrives, of sources whose tables have the same columns the first.
     fn arrivals(&self, stage: &StageDraft, draft: &Draft) -> Vec<Arrival> {
         let mut arrivals = Vec::new();
         for (need, arrows) in stage.needs.iter().zip(&draft.inputs) {
-            let sources = arrows.iter().map(|(task, place)| {
-                let source = &need.sources[*place];
-                let name = &self.stages[source.stage].name;
-                let column = || ConstantColumn {
-                    name: "stage".to_owned(),
-                    value: Value::String(name.clone()),
-                    key: true,
-                };
-                let constants = need.list.then(column).into_iter().collect();
-                SourceRef {
-                    task: *task,
-                    output: source.output.clone(),
-                    constants,
-                }
-            });
-            let sources: Vec<SourceRef> = sources.collect();
-            let tables = sources.iter().map(|source| self.table(source)).collect();
-            let marks = arrows
-                .iter()
-                .map(|(_, place)| need.sources[*place].mark.clone())
-                .collect();
-            arrivals.push(Arrival {
+            let mut arrival = Arrival {
                 port: need.port.clone(),
-                sources,
-                tables,
-                marks,
-            });
+                sources: Vec::new(),
+                tables: Vec::new(),
+                marks: Vec::new(),
+            };
+            for ((task, place), layout) in self.distinct(arrows) {
+                let source = &need.sources[place as usize];
+                arrival
+                    .tables
+                    .push(self.table(layout, source.output.as_deref(), need.list));
+                arrival.sources.push(SourceRef {
+                    task,
+                    output: source.output.as_deref().map(Arc::from),
+                    constants: Arc::default(),
+                });
+                arrival.marks.push(source.mark.clone());
+            }
+            arrivals.push(arrival);
         }
         arrivals
     }
 
-    /// The table of a source with the constants that its readers see.
-    fn table(&self, source: &SourceRef) -> Schema {
-        let outputs: &Outputs<Schema> = &self.tasks[source.task.index()].schema;
-        let schema = outputs
-            .get(source.output.as_deref())
-            .cloned()
-            .unwrap_or_else(Schema::unknown);
-        crate::columns::with_constants(
-            schema,
-            self.constants[source.task.index()].iter().chain(&source.constants),
-        )
+    /// A table with the constants that its readers see, of which a list of stages adds one.
+    fn table(&self, layout: Id, output: Option<&str>, list: bool) -> Schema {
+        let layout = self.layouts.get(layout);
+        let schema = layout.schema.get(output).cloned().unwrap_or_else(Schema::unknown);
+        let stage = ConstantShape {
+            name: "stage".to_owned(),
+            kind: fracture_cache::ColumnType::Text,
+            key: true,
+        };
+        crate::columns::with_constants(schema, layout.constants.iter().chain(list.then_some(&stage)))
     }
 
     /// Inherited constants, matrix variables and the implementation's own; a later one of the same name wins.
     fn task_constants(
         &self,
-        kind: Declaration,
+        stage: &StageDraft,
         draft: &Draft,
-        arrivals: &[Arrival],
-        implementation: &dyn Stage,
-    ) -> Vec<ConstantColumn> {
-        let mut all: Vec<ConstantColumn> = Vec::new();
-        let mut add = |constant: ConstantColumn| match all.iter_mut().find(|other| other.name == constant.name) {
-            Some(other) => *other = constant,
-            None => all.push(constant),
+        prototype: &Prototype,
+        shared: &Shared,
+    ) -> Arc<[Arc<ConstantColumn>]> {
+        let mut all: Vec<Arc<ConstantColumn>> = Vec::with_capacity(draft.variables.len() + prototype.constants.len());
+        let mut add = |constant: &Arc<ConstantColumn>| match all.iter_mut().find(|other| other.name == constant.name) {
+            Some(other) => *other = Arc::clone(constant),
+            None => all.push(Arc::clone(constant)),
         };
-        if kind.shape == Shape::Map {
-            let first = first(kind, arrivals);
-            for source in first.iter().flat_map(|arrival| &arrival.sources) {
-                self.constants[source.task.index()]
-                    .iter()
-                    .chain(&source.constants)
-                    .cloned()
-                    .for_each(&mut add);
+        if shared.kind.shape == Shape::Map
+            && let Some(first) = first_need(&shared.kind, stage)
+        {
+            for (task, place) in &draft.inputs[first] {
+                self.tasks[task.index()].constants.iter().for_each(&mut add);
+                let source = &shared.sources[first][*place as usize];
+                source.constants.iter().for_each(&mut add);
             }
         }
-        for variable in &draft.variables {
-            let value = variable.column.as_ref().clone();
-            add(ConstantColumn {
-                name: variable.name.to_string(),
-                value,
-                key: true,
-            });
-        }
-        for (name, value, key) in implementation.constants() {
-            add(ConstantColumn { name, value, key });
-        }
-        all
+        draft.variables.iter().for_each(|variable| add(&variable.column));
+        prototype.constants.iter().for_each(&mut add);
+        all.into()
     }
 
     /// Warns of variables that nothing uses.
@@ -346,13 +416,31 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn connections(stage: &StageDraft, arrivals: Vec<Arrival>) -> Vec<Connection> {
-    debug_assert_eq!(stage.needs.len(), arrivals.len());
-    arrivals
-        .into_iter()
-        .map(|arrival| Connection {
-            port: arrival.port,
-            sources: arrival.sources,
+/// The need that fills the first port of a kind.
+fn first_need(kind: &Declaration, stage: &StageDraft) -> Option<usize> {
+    let declared = kind
+        .ports
+        .iter()
+        .find_map(|port| stage.needs.iter().position(|need| need.port == port.name));
+    declared.or((!stage.needs.is_empty()).then_some(0))
+}
+
+fn connections(draft: &Draft, shared: &Shared) -> Vec<Connection> {
+    let needs = draft.inputs.iter().zip(&shared.ports).zip(&shared.sources);
+    needs
+        .map(|((arrows, port), sources)| Connection {
+            port: Arc::clone(port),
+            sources: arrows
+                .iter()
+                .map(|(task, place)| {
+                    let source = &sources[*place as usize];
+                    SourceRef {
+                        task: *task,
+                        output: source.output.clone(),
+                        constants: Arc::clone(&source.constants),
+                    }
+                })
+                .collect(),
         })
         .collect()
 }

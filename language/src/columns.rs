@@ -4,17 +4,17 @@ use std::collections::HashSet;
 
 use fracture_cache::ColumnType;
 use fracture_stage::manifest::type_name;
-use fracture_stage::view::constant_type;
 use fracture_stage::{Completeness, Declaration, Field, Need, Outputs, Port, Schema, Schemas, Shape};
 
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::names::{listing, nearest, suggestion};
-use crate::pipeline::{ConstantColumn, SourceRef, Task};
+use crate::pipeline::{SourceRef, Task};
+use crate::share::ConstantShape;
 use crate::source::Mark;
 use crate::stages::StageDraft;
 use crate::tree::Node;
 
-/// What arrives at a port of a task.
+/// What arrives at a port of a task. Of sources whose tables have the same columns there is one.
 pub struct Arrival {
     /// The port.
     pub port: String,
@@ -27,13 +27,12 @@ pub struct Arrival {
 }
 
 /// A table with the constants of its task as columns; a stored column of the same name wins.
-pub fn with_constants<'a>(mut schema: Schema, constants: impl IntoIterator<Item = &'a ConstantColumn>) -> Schema {
+pub fn with_constants<'a>(mut schema: Schema, constants: impl IntoIterator<Item = &'a ConstantShape>) -> Schema {
     for constant in constants {
         if schema.field(&constant.name).is_none() {
-            let kind = Some(constant_type(&constant.value));
             schema.fields.push(Field {
                 name: constant.name.clone(),
-                kind,
+                kind: Some(constant.kind),
             });
         }
         if constant.key && !schema.keys.contains(&constant.name) {
@@ -122,7 +121,7 @@ pub fn check_needs(
                 let giver = stages[tasks[source.task.index()].stage].name.clone();
                 let giver = source
                     .output
-                    .as_ref()
+                    .as_deref()
                     .map_or(giver.clone(), |output| format!("{giver}.{output}"));
                 let place = &arrival.marks[place];
                 sink.push(match problem {

@@ -1,9 +1,10 @@
 //! From text to pipeline.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use fracture_stage::{Declaration, Files};
+use fracture_stage::{Declaration, Files, ModelSpec};
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::build::{Builder, Given};
@@ -36,11 +37,12 @@ pub fn compile(
     }
     check_collisions(&drafts, &mut sink);
     let order = stages::order(&drafts, &mut sink);
+    let (models, vars) = (Arc::new(document.models.clone()), Arc::new(document.vars.clone()));
     let given = Given {
         files,
         root,
-        models: &document.models,
-        vars: &document.vars,
+        models: &models,
+        vars: &vars,
         max_tasks: options.max_tasks,
     };
     let mut builder = Builder::new(&drafts, &given, &mut sink);
@@ -53,7 +55,7 @@ pub fn compile(
     drop(builder);
     let warnings = sink.finish()?;
     Ok(assemble(
-        path, root, options, document, &drafts, of_stage, tasks, warnings,
+        path, root, options, document, models, &drafts, of_stage, tasks, warnings,
     ))
 }
 
@@ -63,6 +65,7 @@ fn assemble(
     root: &Path,
     options: &CompileOptions<'_>,
     document: Document,
+    models: Arc<BTreeMap<String, ModelSpec>>,
     drafts: &[StageDraft],
     of_stage: Vec<Vec<TaskId>>,
     tasks: Vec<Task>,
@@ -85,7 +88,7 @@ fn assemble(
             .collect(),
         tasks,
         graph,
-        models: Arc::new(document.models),
+        models,
         resolved: document.root.to_yaml(true),
         warnings,
         profiles: options.profiles.clone(),

@@ -1,5 +1,6 @@
 //! From a stage to its tasks: which combinations there are and what arrives at each. Nothing is built here.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -7,9 +8,10 @@ use fracture_stage::Shape;
 use serde_json::Value;
 
 use crate::diagnostic::{Diagnostic, Sink};
-use crate::matrix::{Binding, Matrix, Variable, canonical};
+use crate::join::Join;
+use crate::matrix::{Binding, Combination, Matrix, Variable, canonical};
 use crate::names::suggestion;
-use crate::pipeline::{ConstantColumn, TaskId};
+use crate::pipeline::{ConstantColumn, Task, TaskId};
 use crate::stages::{NeedDraft, StageDraft};
 use crate::tree::{Node, Tree, compact};
 
@@ -17,23 +19,29 @@ use crate::tree::{Node, Tree, compact};
 pub struct Known<'a> {
     /// The variables of each task.
     pub variables: &'a [Vec<Variable>],
-    /// The constants of each task.
-    pub constants: &'a [Arc<[ConstantColumn]>],
+    /// The tasks.
+    pub built: &'a [Task],
     /// The tasks of each stage.
     pub tasks: &'a [Vec<TaskId>],
     /// The stages.
     pub stages: &'a [StageDraft],
 }
 
+impl<'a> Known<'a> {
+    fn constants(&self, task: TaskId) -> &'a [Arc<ConstantColumn>] {
+        &self.built[task.index()].constants
+    }
+}
+
 /// Where an input comes from: a task and the place in the port's list of stages.
-pub type Arrow = (TaskId, usize);
+pub type Arrow = (TaskId, u32);
 
 /// A task before it is built.
 pub struct Draft {
     /// Its variables, in canonical order.
     pub variables: Vec<Variable>,
     /// Which of them are the stage's own.
-    pub own: HashSet<Arc<str>>,
+    pub own: Arc<[Arc<str>]>,
     /// What arrives at each need, in the order of the stage's needs.
     pub inputs: Vec<Vec<Arrow>>,
 }
@@ -58,13 +66,10 @@ pub fn expand(stage: &StageDraft, known: &Known<'_>, room: usize, sink: &mut Sin
 }
 
 fn arrows(need: &NeedDraft, known: &Known<'_>) -> Vec<Arrow> {
-    let of = |(place, source): (usize, &crate::stages::Reference)| {
-        known.tasks[source.stage]
-            .iter()
-            .map(move |task| (*task, place))
-            .collect::<Vec<_>>()
+    let of = |(place, source): (u32, &crate::stages::Reference)| {
+        known.tasks[source.stage].iter().map(move |task| (*task, place))
     };
-    need.sources.iter().enumerate().flat_map(of).collect()
+    (0..).zip(&need.sources).flat_map(of).collect()
 }
 
 /// The column that a list of stages adds, as a variable: it is part of the names of tasks.
@@ -74,13 +79,7 @@ fn stage_variable(name: &str, node: &Node) -> Variable {
         json: json.clone(),
         node: Node::new(Tree::Text(name.to_owned()), &node.mark),
     };
-    Variable {
-        name: Arc::from("stage"),
-        text: Arc::from(name),
-        column: Arc::new(json),
-        binding: Arc::new(binding),
-        named: false,
-    }
+    Variable::new(&Arc::from("stage"), Arc::from(name), json, binding, false)
 }
 
 fn too_many(stage: &StageDraft, count: usize, room: usize, sink: &mut Sink) -> bool {
@@ -143,18 +142,29 @@ fn map(
         .enumerate()
         .map(|(place, arrows)| (place != first).then(|| Join::new(arrows, &ours, known)))
         .collect();
+    let own: Vec<(Combination, Arc<[Arc<str>]>)> = own
+        .into_iter()
+        .map(|combination| {
+            let names = combination.iter().map(|one| Arc::clone(&one.name));
+            let names = names.chain(selecting.iter().map(|name| Arc::from(*name))).collect();
+            (combination, names)
+        })
+        .collect();
+    let stages: Vec<Variable> = need
+        .sources
+        .iter()
+        .filter(|_| need.list)
+        .map(|source| stage_variable(&known.stages[source.stage].name, &stage.with))
+        .collect();
     let mut drafts = Vec::with_capacity(chosen.len() * own.len());
     for (arrow, variables) in &chosen {
-        let mut variables = variables.clone();
-        if need.list {
-            variables.retain(|one| &*one.name != "stage");
-            variables.push(stage_variable(
-                &known.stages[need.sources[arrow.1].stage].name,
-                &stage.with,
-            ));
-        }
-        for combination in &own {
-            let mut all = variables.clone();
+        for (combination, names) in &own {
+            let mut all = Vec::with_capacity(variables.len() + combination.len() + stages.len());
+            all.extend(variables.iter().cloned());
+            if let Some(variable) = stages.get(arrow.1 as usize) {
+                all.retain(|one| &*one.name != "stage");
+                all.push(variable.clone());
+            }
             all.extend(combination.iter().cloned());
             canonical(&mut all);
             if !inherited.is_empty() && matrix.excludes(&all) {
@@ -170,12 +180,8 @@ fn map(
                     },
                 }
             }
-            let own = combination
-                .iter()
-                .map(|one| Arc::clone(&one.name))
-                .chain(selecting.iter().map(|name| Arc::from(*name)));
             drafts.push(Draft {
-                own: own.collect(),
+                own: Arc::clone(names),
                 variables: all,
                 inputs,
             });
@@ -201,14 +207,14 @@ fn own_combinations(matrix: &Matrix, multiplying: &dyn Fn(&str) -> bool, sink: &
 
 /// The arrows that the variables of inherited names select, with their variables. A named map of the stage's own gives its
 /// own values to the names.
-fn select(
+fn select<'a>(
     stage: &StageDraft,
     matrix: &Matrix,
     base: &[Arrow],
     selecting: &HashSet<&str>,
-    known: &Known<'_>,
+    known: &Known<'a>,
     sink: &mut Sink,
-) -> Vec<(Arrow, Vec<Variable>)> {
+) -> Vec<(Arrow, Cow<'a, [Variable]>)> {
     let own = || matrix.variables.iter().filter(|own| selecting.contains(&*own.name));
     for variable in own() {
         let present: HashSet<&str> = base
@@ -231,15 +237,22 @@ fn select(
             sink.push(Diagnostic::error(message).at(&value.binding.node.mark, hint));
         }
     }
+    // Equal values stay one value, so that the tasks that they make share what they can.
+    let mut rebound: HashMap<(usize, usize), Variable> = HashMap::new();
     let mut chosen = Vec::with_capacity(base.len());
     'arrows: for arrow in base {
-        let mut variables = known.variables[arrow.0.index()].clone();
+        let mut variables = Cow::Borrowed(known.variables[arrow.0.index()].as_slice());
         for filter in own() {
-            let Some(variable) = variables.iter_mut().find(|one| one.name == filter.name) else {
+            let Some(place) = variables.iter().position(|one| one.name == filter.name) else {
                 continue;
             };
-            match filter.values.iter().find(|value| value.text == variable.text) {
-                Some(value) if value.named => variable.binding = Arc::clone(&value.binding),
+            let inherited = &variables[place];
+            match filter.values.iter().find(|value| value.text == inherited.text) {
+                Some(value) if value.named => {
+                    let both = (inherited.address(), value.address());
+                    let own = rebound.entry(both).or_insert_with(|| inherited.rebound(value)).clone();
+                    variables.to_mut()[place] = own;
+                }
                 Some(_) => {}
                 None => continue 'arrows,
             }
@@ -247,91 +260,6 @@ fn select(
         chosen.push((*arrow, variables));
     }
     chosen
-}
-
-/// The tasks at a port, found by the variables that they share with the tasks of the first port.
-struct Join {
-    shared: Vec<Arc<str>>,
-    has_variables: bool,
-    all: Vec<Arrow>,
-    index: HashMap<Vec<Option<Arc<str>>>, Vec<Arrow>>,
-}
-
-impl Join {
-    fn new(arrows: &[Arrow], ours: &HashSet<&str>, known: &Known<'_>) -> Self {
-        let theirs: HashSet<Arc<str>> = arrows
-            .iter()
-            .flat_map(|(task, _)| &known.variables[task.index()])
-            .map(|one| Arc::clone(&one.name))
-            .collect();
-        let mut shared: Vec<Arc<str>> = theirs.iter().filter(|name| ours.contains(&***name)).cloned().collect();
-        shared.sort();
-        let mut index: HashMap<_, Vec<Arrow>> = HashMap::new();
-        for arrow in arrows {
-            index
-                .entry(key(&shared, &known.variables[arrow.0.index()]))
-                .or_default()
-                .push(*arrow);
-        }
-        Self {
-            shared,
-            has_variables: !theirs.is_empty(),
-            all: arrows.to_vec(),
-            index,
-        }
-    }
-
-    fn matching(
-        &self,
-        variables: &[Variable],
-        need: &NeedDraft,
-        stage: &StageDraft,
-        known: &Known<'_>,
-        sink: &mut Sink,
-    ) -> Option<Vec<Arrow>> {
-        if !self.has_variables || variables.is_empty() {
-            return Some(self.all.clone());
-        }
-        let source = &need.sources[0];
-        let other = &known.stages[source.stage].name;
-        if self.shared.is_empty() {
-            let wrong = Diagnostic::error(format!(
-                "stage `{}`: what it needs has no variable in common with `{other}`",
-                stage.name
-            ));
-            sink.push(
-                wrong
-                    .at(&source.mark, "can not be joined")
-                    .hint("give both a common matrix variable, or reduce one of them first"),
-            );
-            return None;
-        }
-        let found = self.index.get(&key(&self.shared, variables));
-        if found.is_none() {
-            let wanted: Vec<String> = variables
-                .iter()
-                .filter(|one| self.shared.contains(&one.name))
-                .map(|one| format!("{}={}", one.name, one.text))
-                .collect();
-            let wrong = Diagnostic::error(format!(
-                "stage `{}`: `{other}` has no task with {}",
-                stage.name,
-                wanted.join(",")
-            ));
-            sink.push(wrong.at(&source.mark, "can not be joined"));
-        }
-        found.cloned()
-    }
-}
-
-fn key(shared: &[Arc<str>], variables: &[Variable]) -> Vec<Option<Arc<str>>> {
-    let value = |name: &Arc<str>| {
-        variables
-            .iter()
-            .find(|one| one.name == *name)
-            .map(|one| Arc::clone(&one.text))
-    };
-    shared.iter().map(value).collect()
 }
 
 fn reduce(
@@ -362,14 +290,20 @@ fn reduce(
         };
         arrows.iter().filter(|(task, _)| has(*task)).copied().collect()
     };
-    let all: Vec<Arrow> = arriving.iter().flat_map(having).collect();
-    select(stage, matrix, &all, &selecting, known, sink);
+    if !selecting.is_empty() {
+        let all: Vec<Arrow> = arriving.iter().flat_map(having).collect();
+        select(stage, matrix, &all, &selecting, known, sink);
+    }
     let filtered = |arrows: &Vec<Arrow>| -> Vec<Arrow> {
         let mut quiet = Sink::default();
         let chosen = select(stage, matrix, arrows, &selecting, known, &mut quiet);
         chosen.into_iter().map(|(arrow, _)| arrow).collect()
     };
-    let arriving: Vec<Vec<Arrow>> = arriving.iter().map(filtered).collect();
+    let arriving: Cow<'_, [Vec<Arrow>]> = if selecting.is_empty() {
+        Cow::Borrowed(arriving)
+    } else {
+        Cow::Owned(arriving.iter().map(filtered).collect())
+    };
     let groups = groups(stage, &arriving, known, sink);
     if sink.errors() > errors
         || too_many(
@@ -415,12 +349,12 @@ fn groups(stage: &StageDraft, arriving: &[Vec<Arrow>], known: &Known<'_>, sink: 
     if stage.per.is_empty() {
         return vec![(Vec::new(), arriving.to_vec())];
     }
-    let constant = |task: TaskId, name: &str| known.constants[task.index()].iter().find(|one| one.name == name);
+    let constant = |task: TaskId, name: &str| known.constants(task).iter().find(|one| one.name == name);
     for (name, mark) in &stage.per {
         let all = || arriving.iter().flatten();
         if !all().any(|(task, _)| constant(*task, name).is_some()) {
             let mut present: Vec<&str> = all()
-                .flat_map(|(task, _)| known.constants[task.index()].iter())
+                .flat_map(|(task, _)| known.constants(*task))
                 .map(|one| one.name.as_str())
                 .collect();
             present.sort_unstable();
@@ -438,12 +372,15 @@ fn groups(stage: &StageDraft, arriving: &[Vec<Arrow>], known: &Known<'_>, sink: 
             return Vec::new();
         }
     }
-    let values = |task: TaskId| -> Option<Vec<Variable>> {
-        stage
-            .per
-            .iter()
-            .map(|(name, _)| constant(task, name).map(|one| per_variable(one, stage)))
-            .collect()
+    // Tasks share their constants, so few variables are made of them.
+    let mut made: HashMap<*const ConstantColumn, Variable> = HashMap::new();
+    let mut values = |task: TaskId| -> Option<Vec<Variable>> {
+        let mut variable = |one: &Arc<ConstantColumn>| {
+            let made = made.entry(Arc::as_ptr(one)).or_insert_with(|| per_variable(one, stage));
+            made.clone()
+        };
+        let names = stage.per.iter().map(|(name, _)| name);
+        names.map(|name| constant(task, name).map(&mut variable)).collect()
     };
     let mut order: Vec<Vec<Arc<str>>> = Vec::new();
     let mut found: HashMap<Vec<Arc<str>>, Group> = HashMap::new();
@@ -475,11 +412,6 @@ fn per_variable(constant: &ConstantColumn, stage: &StageDraft) -> Variable {
         json: constant.value.clone(),
         node: Node::new(Tree::Text(text.to_string()), &stage.mark),
     };
-    Variable {
-        name: Arc::from(constant.name.as_str()),
-        text,
-        column: Arc::new(constant.value.clone()),
-        binding: Arc::new(binding),
-        named: false,
-    }
+    let name = Arc::from(constant.name.as_str());
+    Variable::new(&name, text, constant.value.clone(), binding, false)
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::names::{is_name, suggestion};
+use crate::pipeline::ConstantColumn;
 use crate::source::Mark;
 use crate::tree::{Entry, Node, Tree, compact};
 
@@ -19,19 +20,62 @@ pub struct Binding {
     pub node: Node,
 }
 
+/// A variable with one of its values. Every task has some, so they are shared; see [`Variable::address`].
+#[derive(Debug, Clone)]
+pub struct Variable(Arc<Bound>);
+
 /// A variable with one of its values.
 #[derive(Debug, Clone)]
-pub struct Variable {
+pub struct Bound {
     /// Its name.
     pub name: Arc<str>,
     /// The value's name, a part of the task's name.
     pub text: Arc<str>,
     /// The value as a column.
-    pub column: Arc<Value>,
+    pub column: Arc<ConstantColumn>,
     /// What `${matrix.NAME}` gives.
     pub binding: Arc<Binding>,
     /// Whether the value comes from a named map, so that its content is told by this stage.
     pub named: bool,
+}
+
+impl Variable {
+    /// A variable whose value as a column is `column`.
+    pub fn new(name: &Arc<str>, text: Arc<str>, column: Value, binding: Binding, named: bool) -> Self {
+        let column = ConstantColumn {
+            name: name.to_string(),
+            value: column,
+            key: true,
+        };
+        Self(Arc::new(Bound {
+            name: Arc::clone(name),
+            text,
+            column: Arc::new(column),
+            binding: Arc::new(binding),
+            named,
+        }))
+    }
+
+    /// The same name and column, with the value that a named map of another stage gives to them.
+    pub fn rebound(&self, other: &Self) -> Self {
+        Self(Arc::new(Bound {
+            binding: Arc::clone(&other.binding),
+            ..self.0.as_ref().clone()
+        }))
+    }
+
+    /// Tells shared values apart: variables with one address are one value. It holds while one of them lives.
+    pub fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+}
+
+impl std::ops::Deref for Variable {
+    type Target = Bound;
+
+    fn deref(&self) -> &Bound {
+        &self.0
+    }
 }
 
 /// A variable of a stage's own matrix.
@@ -238,17 +282,11 @@ fn value_of(name: &Arc<str>, label: Option<&str>, node: &Node) -> Variable {
         (Value::Array(_) | Value::Object(_) | Value::Null, None) | (_, Some(_)) => Value::String(text.to_string()),
         _ => json.clone(),
     };
-    let binding = Arc::new(Binding {
+    let binding = Binding {
         json,
         node: node.clone(),
-    });
-    Variable {
-        name: Arc::clone(name),
-        text,
-        column: Arc::new(column),
-        binding,
-        named: label.is_some(),
-    }
+    };
+    Variable::new(name, text, column, binding, label.is_some())
 }
 
 /// The order of variables in names of tasks: `model` first, then the alphabet, so that no reordered key renames a task.
@@ -261,7 +299,10 @@ pub fn task_name(stage: &str, combination: &[Variable]) -> String {
     if combination.is_empty() {
         return stage.to_owned();
     }
-    let mut name = String::with_capacity(stage.len() + 24 * combination.len());
+    let parts = combination
+        .iter()
+        .map(|variable| variable.name.len() + variable.text.len() + 2);
+    let mut name = String::with_capacity(stage.len() + parts.sum::<usize>() + 1);
     name.push_str(stage);
     for (index, variable) in combination.iter().enumerate() {
         name.push(if index == 0 { '[' } else { ',' });

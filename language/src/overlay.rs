@@ -79,10 +79,7 @@ impl Loader<'_> {
             .to_string_lossy()
             .into_owned();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let source = Arc::new(Source {
-            name,
-            text: text.to_owned(),
-        });
+        let source = Arc::new(Source::new(name, text));
         let errors = sink.errors();
         let Some(parsed) = yaml::parse(&source, sink) else {
             if sink.errors() == errors {
@@ -150,7 +147,9 @@ impl Loader<'_> {
         };
         let folder = from.parent().unwrap_or(Path::new(""));
         let path = normal(&folder.join(name));
-        if Path::new(name).is_absolute() || !path.starts_with(normal(self.root)) {
+        // The pipeline may have been named from the current folder, and the root in full.
+        let full = |path: &Path| normal(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        if Path::new(name).is_absolute() || !full(&path).starts_with(full(self.root)) {
             return fail(
                 format!("`{name}` leads outside the project"),
                 "an include is relative to this file and inside the project",
@@ -248,17 +247,11 @@ fn with_set(node: Node, set: &str, sink: &mut Sink) -> Node {
         sink.push(wrong);
         return node;
     };
-    let source = Arc::new(Source {
-        name: "--set".to_owned(),
-        text,
-    });
+    let source = Arc::new(Source::new("--set", text));
     let whole = Mark::new(&source, 0, path.len());
     // Only the value is parsed; its places are moved behind the equals sign.
     let blank: String = path.chars().map(|_| ' ').chain([' ']).collect();
-    let padded = Arc::new(Source {
-        name: "--set".to_owned(),
-        text: format!("{blank}{value}"),
-    });
+    let padded = Arc::new(Source::new("--set", format!("{blank}{value}")));
     let errors = sink.errors();
     let value = match yaml::parse(&padded, sink) {
         Some(value) => moved(&value, &source, set.len(), path.len() + 1),

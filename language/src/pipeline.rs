@@ -129,7 +129,7 @@ pub struct ConstantColumn {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Connection {
     /// The port.
-    pub port: String,
+    pub port: Arc<str>,
     /// Where it comes from, in the order of tasks.
     pub sources: Vec<SourceRef>,
 }
@@ -140,12 +140,12 @@ pub struct SourceRef {
     /// The task.
     pub task: TaskId,
     /// The side output; `None` for the main one.
-    pub output: Option<String>,
+    pub output: Option<Arc<str>>,
     /// Constants that this connection adds to those of the task: `stage` in a list of stages.
-    pub constants: Vec<ConstantColumn>,
+    pub constants: Arc<[Arc<ConstantColumn>]>,
 }
 
-/// A resolved task.
+/// A resolved task. There may be a hundred thousand of them, so what tasks have in common they share.
 #[derive(Clone)]
 pub struct Task {
     /// Its id.
@@ -155,21 +155,21 @@ pub struct Task {
     /// Its stage, an index into [`Pipeline::stages`].
     pub stage: usize,
     /// Its kind.
-    pub declaration: Declaration,
-    /// Its implementation.
+    pub declaration: Arc<Declaration>,
+    /// Its implementation; tasks that differ only in what arrives share one.
     pub implementation: Arc<dyn Stage>,
     /// Its parameters after substitution; tasks with equal ones share them.
     pub with: Arc<Value>,
     /// What its implementation was built with; with `declaration` and `with` enough to build it again elsewhere.
-    pub context: Context,
+    pub context: Arc<Context>,
     /// The constants that readers of this task see: inherited, matrix variables, and those of its implementation.
-    pub constants: Vec<ConstantColumn>,
+    pub constants: Arc<[Arc<ConstantColumn>]>,
     /// What arrives at its ports.
     pub inputs: Vec<Connection>,
     /// Its outputs as readers see them, constants left out: for a map stage the columns of its input and its own.
     pub schema: Arc<Outputs<Schema>>,
     /// Where its stage is.
-    pub at: Location,
+    pub at: Arc<Location>,
 }
 
 impl fmt::Debug for Task {

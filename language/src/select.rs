@@ -108,7 +108,7 @@ fn no_value(pipeline: &Pipeline, tasks: &[TaskId], selector: &str, variable: &st
     if values.is_empty() {
         let mut known: Vec<&str> = tasks
             .iter()
-            .flat_map(|task| &pipeline.task(*task).constants)
+            .flat_map(|task| pipeline.task(*task).constants.iter())
             .map(|one| one.name.as_str())
             .collect();
         known.sort_unstable();

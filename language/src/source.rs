@@ -1,16 +1,45 @@
 //! Texts that pipelines come from and places in them.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A text with the name that people know it by: a path, or `--set vars.harm=9`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Source {
     /// The name shown before `line:column`.
     pub name: String,
     /// The whole text.
     pub text: String,
+    /// Where its lines begin, once that was asked.
+    lines: OnceLock<Vec<usize>>,
 }
+
+impl Source {
+    /// A text with its name.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            text: text.into(),
+            lines: OnceLock::new(),
+        }
+    }
+
+    /// Where its lines begin, the first at 0.
+    fn lines(&self) -> &[usize] {
+        self.lines.get_or_init(|| {
+            let ends = self.text.match_indices('\n').map(|(at, _)| at + 1);
+            std::iter::once(0).chain(ends).collect()
+        })
+    }
+}
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.text == other.text
+    }
+}
+
+impl Eq for Source {}
 
 /// A place as people and programs write it; lines and columns count from 1, columns in characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,11 +115,16 @@ impl Mark {
     /// Where it begins.
     pub fn location(&self) -> Location {
         let before = self.source.text.get(..self.start).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = self
+            .source
+            .lines()
+            .partition_point(|begin| *begin <= before.len())
+            .max(1);
+        let begin = self.source.lines()[line - 1];
         Location {
             file: self.source.name.clone(),
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
+            line,
+            column: before.get(begin..).unwrap_or_default().chars().count() + 1,
         }
     }
 }

@@ -10,12 +10,13 @@ use crate::tree::{Node, Piece, Tree};
 /// Warns of variables that neither their own stage nor anything after it uses: not by `${matrix.x}`, not in a template, not
 /// by `per`, not as a column that is read.
 pub fn warn(stages: &[StageDraft], tasks: &[Task], of_stage: &[Vec<TaskId>], sink: &mut Sink) {
+    let readers = readers(stages);
     for (place, stage) in stages.iter().enumerate() {
         let Some(matrix) = &stage.matrix else { continue };
         if matrix.variables.is_empty() || of_stage[place].is_empty() {
             continue;
         }
-        let after = dependents(place, stages);
+        let after = dependents(place, &readers);
         for variable in &matrix.variables {
             let used = after
                 .iter()
@@ -32,23 +33,25 @@ pub fn warn(stages: &[StageDraft], tasks: &[Task], of_stage: &[Vec<TaskId>], sin
     }
 }
 
+/// The stages that need each stage.
+fn readers(stages: &[StageDraft]) -> Vec<Vec<usize>> {
+    let mut readers = vec![Vec::new(); stages.len()];
+    for (place, stage) in stages.iter().enumerate() {
+        for source in stage.needs.iter().flat_map(|need| &need.sources) {
+            readers[source.stage].push(place);
+        }
+    }
+    readers
+}
+
 /// A stage and everything after it.
-fn dependents(stage: usize, stages: &[StageDraft]) -> Vec<usize> {
+fn dependents(stage: usize, readers: &[Vec<usize>]) -> Vec<usize> {
     let mut found = vec![stage];
     let mut seen: HashSet<usize> = HashSet::from([stage]);
     let mut next = 0;
     while let Some(&place) = found.get(next) {
         next += 1;
-        for (other, draft) in stages.iter().enumerate() {
-            let needs = draft
-                .needs
-                .iter()
-                .flat_map(|need| &need.sources)
-                .any(|source| source.stage == place);
-            if needs && seen.insert(other) {
-                found.push(other);
-            }
-        }
+        found.extend(readers[place].iter().filter(|other| seen.insert(**other)));
     }
     found
 }

@@ -1,8 +1,12 @@
 //! Figures on the disk: a figure is a task that yields files; they are copied to `to:` when absent or different.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use fracture_cache::digest::Bytes;
+use fracture_cache::{Artifact, Digest};
 use fracture_language::Pipeline;
 use fracture_stage::{Error, ErrorKind};
 
@@ -15,7 +19,7 @@ use crate::engine::lock::replace;
 use crate::engine::plan::Plan;
 use crate::engine::views::Content;
 use crate::engine::{Workspace, store_error};
-use fracture_figure::targets;
+use fracture_figure::{split_path, targets};
 
 /// Copies every figure whose result is there to its paths. Gives the names of the figures that were drawn.
 ///
@@ -37,27 +41,50 @@ pub fn write_all(
         };
         drawn.push(task.name.clone());
         for (output, path) in targets(&task.with) {
-            check_target(&path, pipeline, plan)?;
             let Some(spec) = result.output(Some(&output)) else {
                 continue;
             };
-            let Content::Other(fracture_cache::Artifact::Blob(digest, size)) = &spec.content else {
+            let Content::Other(artifact) = &spec.content else {
                 continue;
             };
-            let bytes = workspace.store.read_blob(digest, *size).map_err(store_error)?;
-            let full = pipeline.root.join(&path);
-            let changed = fs::read(&full).map_or(true, |old| old != bytes);
-            if changed {
-                replace(&full, &bytes).map_err(|error| {
-                    Error::new(ErrorKind::Store, format!("can not write the figure `{path}`"))
-                        .cause(error)
-                        .hint("the figure is in the store; free some space or change `to:`, then run again")
-                })?;
+            let files: Vec<(String, Digest<Bytes>, u64)> = match artifact {
+                Artifact::Blob(digest, size) => vec![(path, *digest, *size)],
+                // `split`: the names of the files fill the pattern.
+                Artifact::Tree(files) => files
+                    .iter()
+                    .map(|file| (split_path(&task.with, &path, &file.path), file.blob, file.size))
+                    .collect(),
+                Artifact::Table(_) => continue,
+            };
+            for (path, digest, size) in files {
+                check_target(&path, pipeline, plan)?;
+                let changed = write(pipeline, workspace, &path, &digest, size)?;
+                sink.event(&Event::Figure { path, changed });
             }
-            sink.event(&Event::Figure { path, changed });
         }
     }
     Ok(drawn)
+}
+
+/// Writes one file when it is absent or different; whether it was.
+fn write(
+    pipeline: &Pipeline,
+    workspace: &Workspace,
+    path: &str,
+    digest: &Digest<Bytes>,
+    size: u64,
+) -> Result<bool, Error> {
+    let bytes = workspace.store.read_blob(digest, size).map_err(store_error)?;
+    let full = pipeline.root.join(path);
+    let changed = fs::read(&full).map_or(true, |old| old != bytes);
+    if changed {
+        replace(&full, &bytes).map_err(|error| {
+            Error::new(ErrorKind::Store, format!("can not write the figure `{path}`"))
+                .cause(error)
+                .hint("the figure is in the store; free some space or change `to:`, then run again")
+        })?;
+    }
+    Ok(changed)
 }
 
 /// A figure's path must not leave the project through a link, nor be a file that the pipeline reads.
@@ -72,7 +99,11 @@ fn check_target(path: &str, pipeline: &Pipeline, plan: &Plan) -> Result<(), Erro
     if root.zip(folder).is_none_or(|(root, folder)| !folder.starts_with(&root)) {
         return Err(wrong("its folder lies outside the project"));
     }
-    let read = plan.tasks.iter().flat_map(|planned| planned.files.iter());
+    // Tasks share their lists of files.
+    let mut seen = HashSet::new();
+    let lists = plan.tasks.iter().map(|planned| &planned.files);
+    let lists = lists.filter(|files| seen.insert(Arc::as_ptr(files)));
+    let read = lists.flat_map(|files| files.iter());
     let mut read = read
         .filter(|file| file.content.is_some())
         .map(|file| pipeline.root.join(&file.source));

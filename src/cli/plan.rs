@@ -12,7 +12,12 @@ use crate::engine::plan::State;
 /// Says what would run and why.
 pub fn plan(args: &PlanArgs, as_json: bool) -> Result<Exit, Failure> {
     let (project, workspace, plan) = Project::planned(&args.spec)?;
-    let lock = Lock::read(&project.lock_path())?;
+    // It says why tasks would run; where none would, nobody asks.
+    let lock = if plan.is_done() {
+        Lock::default()
+    } else {
+        Lock::read(&project.lock_path())?
+    };
     let pipeline = &project.pipeline;
     let mut listed = Vec::new();
     let mut text = String::new();
@@ -75,7 +80,7 @@ pub fn why(args: &WhyArgs, as_json: bool) -> Result<Exit, Failure> {
         let parts = match (&record, &planned.action) {
             (Some(record), _) => crate::engine::plan::recorded_parts(&record.parts),
             (None, Some((_, parts))) => parts.clone(),
-            (None, None) => planned.recipe_parts.clone(),
+            (None, None) => plan.recipe_parts(task, pipeline),
         };
         let key = planned.result.as_ref().map(|result| result.action);
         let key = key.or(planned.action.as_ref().map(|(action, _)| *action));

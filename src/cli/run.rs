@@ -24,8 +24,14 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
     let plan = Plan::new(pipeline, &workspace)?;
     figures::check_targets(pipeline, &plan)?;
     let lock_path = project.lock_path();
-    let before = Lock::read(&lock_path)?;
-    if args.locked {
+    // Mostly nothing is to be done and the lock file says so; then it is neither taken apart nor written.
+    let locked = plan.is_locked(pipeline, &lock_path);
+    let before = if locked {
+        Lock::default()
+    } else {
+        Lock::read(&lock_path)?
+    };
+    if args.locked && !locked {
         check_recipes(&project, &plan, &before, json)?;
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -42,16 +48,20 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
     let sink = record.readers(reader.as_ref());
     let outcomes = run_pipeline(pipeline, &workspace, plan, &options, &sink)?;
     let drawn = figures::write_all(pipeline, &workspace, &outcomes.plan, &sink)?;
-    let after = outcomes.plan.lock(pipeline);
-    if args.locked {
-        check_outputs(&before, &after, json)?;
-    } else if args.spec.set.is_empty() {
-        merged(after, before, &outcomes.plan, &project).write(&lock_path)?;
+    if locked && args.spec.set.is_empty() {
+        projects::register_unchanged(&workspace.store, &lock_path)?;
     } else {
-        let message = "the lock file is left as it is, because of --set".to_owned();
-        sink.event(&Event::Note { task: None, message });
+        let after = outcomes.plan.lock(pipeline);
+        if args.locked && !locked {
+            check_outputs(&before, &after, json)?;
+        } else if args.spec.set.is_empty() {
+            merged(after, before, &outcomes.plan, &project).write(&lock_path)?;
+        } else {
+            let message = "the lock file is left as it is, because of --set".to_owned();
+            sink.event(&Event::Note { task: None, message });
+        }
+        projects::register(&workspace.store, &lock_path)?;
     }
-    projects::register(&workspace.store, &lock_path)?;
     record.end(pipeline, &outcomes)?;
     if json {
         let summary = &outcomes.summary;

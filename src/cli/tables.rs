@@ -109,7 +109,7 @@ pub fn outputs(project: &Project, plan: &Plan, name: &str) -> Result<Vec<Arc<Out
             );
         };
         let Some(found) = result.output(output) else {
-            let names: Vec<&str> = result.outputs.iter().map(|(name, _)| name.as_str()).collect();
+            let names: Vec<&str> = result.outputs().iter().map(|(name, _)| name.as_str()).collect();
             return Err(
                 Error::pipeline(format!("`{stage}` has no output `{}`", output.unwrap_or_default()))
                     .hint(format!("its outputs are {}", names.join(", ")))

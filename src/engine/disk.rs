@@ -10,12 +10,21 @@ use fracture_stage::{Error, Files};
 #[derive(Debug, Clone)]
 pub struct Disk {
     root: PathBuf,
+    memory: Option<PathBuf>,
 }
 
 impl Disk {
     /// The file system seen from a project's root.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        let root = root.into();
+        Self { root, memory: None }
+    }
+
+    /// With a folder for what stages remember between runs.
+    #[must_use]
+    pub fn remembering(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.memory = Some(folder.into());
+        self
     }
 
     /// The path as the pipeline would write it.
@@ -59,5 +68,9 @@ impl Files for Disk {
             .collect();
         names.sort();
         Some(names)
+    }
+
+    fn memory(&self) -> Option<PathBuf> {
+        self.memory.clone()
     }
 }

@@ -17,7 +17,7 @@ use fracture_stage::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Event, Sink, Summary};
-use super::lock::replace;
+use super::lock::replace_by;
 use super::plan::Plan;
 use super::store_error;
 
@@ -82,7 +82,7 @@ pub struct TaskRun {
 
 /// A run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RunRecord {
+pub struct RunRecord<T = Vec<TaskRun>> {
     /// Its id: `20260102T030405Z-0123abcd`.
     pub id: String,
     /// The pipeline's name.
@@ -108,7 +108,40 @@ pub struct RunRecord {
     /// Its counts, when it came to an end.
     pub summary: Option<Summary>,
     /// Its tasks in the pipeline's order, when it came to an end.
-    pub tasks: Vec<TaskRun>,
+    pub tasks: T,
+}
+
+/// A task of a run as it is written: [`TaskRun`] without a copy of its name.
+#[derive(Serialize)]
+struct TaskTold<'a> {
+    task: &'a str,
+    action: Option<Digest<Action>>,
+    fate: Fate,
+    seconds: f64,
+}
+
+/// The tasks of a run, written one by one: there may be a hundred thousand of them.
+struct Tasks<'a> {
+    pipeline: &'a Pipeline,
+    plan: &'a Plan,
+    fates: &'a HashMap<String, (Fate, f64)>,
+}
+
+impl Serialize for Tasks<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let tasks = self.pipeline.tasks.iter().zip(&self.plan.tasks);
+        serializer.collect_seq(tasks.map(|(task, planned)| {
+            let action = planned.result.as_ref().map(|result| result.action);
+            let otherwise = if action.is_some() { Fate::Cached } else { Fate::Skipped };
+            let (fate, seconds) = self.fates.get(&task.name).copied().unwrap_or((otherwise, 0.0));
+            TaskTold {
+                task: &task.name,
+                action,
+                fate,
+                seconds,
+            }
+        }))
+    }
 }
 
 /// What a run's record says of its surroundings.
@@ -232,25 +265,28 @@ impl History {
         if let Some(log) = &mut state.log {
             log.flush().map_err(|error| unwritten(&self.path, error))?;
         }
-        let tasks = pipeline.tasks.iter().zip(&plan.tasks).map(|(task, planned)| {
-            let action = planned.result.as_ref().map(|result| result.action);
-            let otherwise = if action.is_some() { Fate::Cached } else { Fate::Skipped };
-            let (fate, seconds) = state.fates.get(&task.name).copied().unwrap_or((otherwise, 0.0));
-            TaskRun {
-                task: task.name.clone(),
-                action,
-                fate,
-                seconds,
-            }
-        });
-        let tasks = tasks.collect();
+        let tasks = Tasks {
+            pipeline,
+            plan,
+            fates: &state.fates,
+        };
+        let begun = self.record.clone();
         write(
             &self.path,
             &RunRecord {
-                tasks,
+                id: begun.id,
+                pipeline: begun.pipeline,
+                path: begun.path,
+                root: begun.root,
+                profiles: begun.profiles,
+                who: begun.who,
+                when: begun.when,
+                what: begun.what,
+                versions: begun.versions,
+                machine: begun.machine,
                 outcome,
                 summary: state.summary,
-                ..self.record.clone()
+                tasks,
             },
         )
     }
@@ -298,9 +334,13 @@ impl State {
     }
 }
 
-fn write(path: &Path, record: &RunRecord) -> Result<(), Error> {
-    let text = serde_json::to_vec(record).map_err(|error| unwritten(path, error.into()))?;
-    replace(path, &text).map_err(|error| unwritten(path, error))
+fn write(path: &Path, record: &RunRecord<impl Serialize>) -> Result<(), Error> {
+    let written = replace_by(path, |file| {
+        let mut out = BufWriter::with_capacity(1 << 16, file);
+        serde_json::to_writer(&mut out, record)?;
+        out.flush()
+    });
+    written.map_err(|error| unwritten(path, error))
 }
 
 fn unwritten(path: &Path, error: std::io::Error) -> Error {

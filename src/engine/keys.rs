@@ -1,6 +1,6 @@
 //! The keys of a task. One walk over its description serves the hasher and the writer that `why` reads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fracture_cache::Digest;
@@ -8,7 +8,7 @@ use fracture_cache::digest::{Action, Bytes, Lineage, Recipe, Row};
 use fracture_language::{ConstantColumn, Task};
 use fracture_stage::manifest::type_name;
 use fracture_stage::stage::{Incoming, RowWise};
-use fracture_stage::{Inputs, KeyHasher, Manifest, PartText, Parts, Port, Role, Stage, View};
+use fracture_stage::{Fact, Inputs, KeyHasher, Manifest, PartText, Parts, Port, Role, Stage, View};
 use serde_json::{Map, Value, json};
 
 use super::views::content_digest;
@@ -37,50 +37,109 @@ pub struct RecipeInput<'a> {
 
 /// Whatever walks over a description.
 fn walk<T: Manifest>(mut manifest: T, stage: &dyn Stage, files: &[FileKey], inputs: impl FnOnce(&mut T, &[Port])) -> T {
+    own_parts(&mut manifest, stage, files);
+    inputs(&mut manifest, &stage.ports());
+    manifest
+}
+
+/// What does not depend on the inputs.
+fn own_parts(manifest: &mut dyn Manifest, stage: &dyn Stage, files: &[FileKey]) {
     let kind = stage.kind();
     manifest.part(Role::Kind, kind.name, &json!(kind.version));
-    stage.describe(&mut manifest);
+    stage.describe(manifest);
     for file in files {
         match &file.content {
             Some((digest, _)) => manifest.digest(Role::File, &file.role, &digest.hex()),
             None => manifest.part(Role::File, &file.role, &Value::String("absent".to_owned())),
         }
     }
-    inputs(&mut manifest, &stage.ports());
-    manifest
 }
 
-/// The recipe key: known before anything runs. Inputs count by their recipes.
-pub fn recipe(
-    task: &Task,
-    files: &[FileKey],
-    inputs: &[(&str, Vec<RecipeInput<'_>>)],
-) -> (Digest<Recipe>, Vec<PartText>) {
-    let stage = task.implementation.as_ref();
-    let hash = walk(KeyHasher::new("recipe"), stage, files, |manifest, ports| {
-        recipe_inputs(manifest, ports, inputs)
-    });
-    let parts = walk(Parts::default(), stage, files, |manifest, ports| {
-        recipe_inputs(manifest, ports, inputs)
-    });
-    (hash.finish(), parts.0)
+/// The tasks of a plan share implementations: each is walked over once, and what arrives is added to that.
+#[derive(Default)]
+pub struct RecipeKeys {
+    /// By the addresses of implementation and files, which the pipeline and the plan hold.
+    begun: HashMap<(usize, usize), (KeyHasher, Vec<Port>)>,
+}
+
+impl RecipeKeys {
+    /// The recipe key of a task: known before anything runs. Inputs count by their recipes.
+    pub fn recipe(&mut self, task: &Task, files: &Files, inputs: &[(&str, Vec<RecipeInput<'_>>)]) -> Digest<Recipe> {
+        let stage = task.implementation.as_ref();
+        let begin = || {
+            let mut hasher = KeyHasher::new("recipe");
+            own_parts(&mut hasher, stage, files);
+            (hasher, stage.ports())
+        };
+        let finish = |(mut hasher, ports): (KeyHasher, &[Port])| {
+            recipe_inputs(&mut hasher, ports, inputs);
+            hasher.finish()
+        };
+        if Arc::strong_count(&task.implementation) == 1 {
+            let (hasher, ports) = begin();
+            return finish((hasher, &ports));
+        }
+        let both = (Arc::as_ptr(&task.implementation).addr(), Arc::as_ptr(files).addr());
+        let (hasher, ports) = self.begun.entry(both).or_insert_with(begin);
+        finish((hasher.clone(), ports))
+    }
+}
+
+/// The parts of the recipe key, for `why`.
+pub fn recipe_parts(task: &Task, files: &[FileKey], inputs: &[(&str, Vec<RecipeInput<'_>>)]) -> Vec<PartText> {
+    let parts = walk(
+        Parts::default(),
+        task.implementation.as_ref(),
+        files,
+        |manifest, ports| recipe_inputs(manifest, ports, inputs),
+    );
+    parts.0
 }
 
 fn recipe_inputs(manifest: &mut dyn Manifest, ports: &[Port], inputs: &[(&str, Vec<RecipeInput<'_>>)]) {
     for (name, sources) in inputs {
         let port = ports.iter().find(|port| port.name == *name);
-        let described = sources.iter().map(|source| {
-            let used = source
-                .constants
-                .iter()
-                .filter(|constant| reads(port, &constant.name, constant.key));
-            let constants: Map<String, Value> = used
-                .map(|constant| (constant.name.clone(), constant.value.clone()))
-                .collect();
-            json!({ "recipe": source.recipe.hex(), "output": source.output.unwrap_or("main"), "constants": constants })
-        });
-        input_parts(manifest, name, described.collect());
+        for (index, source) in sorted(port, sources).into_iter().enumerate() {
+            let (recipe, constants) = (source.recipe.hex(), used_constants(port, source));
+            let fact = Fact::Map(&[
+                ("recipe", Fact::Text(&recipe)),
+                ("output", Fact::Text(source.output.unwrap_or("main"))),
+                ("constants", Fact::Map(&constants)),
+            ]);
+            manifest.fact(Role::Input, &format!("{name}#{index}"), &fact);
+        }
     }
+}
+
+/// The constants of an input that its reader uses; of two with one name the later.
+fn used_constants<'a>(port: Option<&Port>, source: &RecipeInput<'a>) -> Vec<(&'a str, Fact<'a>)> {
+    let mut used: Vec<(&str, Fact<'_>)> = Vec::with_capacity(source.constants.len());
+    for constant in &source.constants {
+        if reads(port, &constant.name, constant.key) {
+            let fact = Fact::Value(&constant.value);
+            match used.iter_mut().find(|(name, _)| *name == constant.name) {
+                Some(other) => other.1 = fact,
+                None => used.push((&constant.name, fact)),
+            }
+        }
+    }
+    used
+}
+
+/// The order in which inputs arrive is in no key: they are sorted by what they are, first of all by their recipes.
+fn sorted<'s, 'a>(port: Option<&Port>, sources: &'s [RecipeInput<'a>]) -> Vec<&'s RecipeInput<'a>> {
+    let mut sorted: Vec<&RecipeInput<'_>> = sources.iter().collect();
+    let text = |source: &RecipeInput<'_>| {
+        let constants = used_constants(port, source);
+        let output = Fact::Text(source.output.unwrap_or("main"));
+        let rest = Fact::Map(&[("output", output), ("constants", Fact::Map(&constants))]).value();
+        rest.to_string()
+    };
+    sorted.sort_by(|one, other| {
+        let equal = || text(one).cmp(&text(other));
+        one.recipe.cmp(&other.recipe).then_with(equal)
+    });
+    sorted
 }
 
 /// The action key: what makes a result the same result. Inputs count by the columns that are read.

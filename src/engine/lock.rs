@@ -4,7 +4,6 @@
 //! doubled lines after a union merge are harmless; the next run prunes them.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -41,6 +40,33 @@ pub struct FileLine {
     pub blake3: Digest<Bytes>,
 }
 
+impl TaskLine {
+    /// The line of a task of that name.
+    pub fn text(&self, name: &str) -> String {
+        let Self {
+            recipe,
+            key,
+            output,
+            rows,
+        } = self;
+        format!("task\t{name}\t{recipe}\t{key}\t{output}\t{rows}\n")
+    }
+}
+
+impl FileLine {
+    /// The line.
+    pub fn text(&self) -> String {
+        let Self {
+            source,
+            role,
+            commit,
+            size,
+            blake3,
+        } = self;
+        format!("file\t{source}\t{role}\t{commit}\t{size}\t{blake3}\n")
+    }
+}
+
 /// A lock file's content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lock {
@@ -50,7 +76,8 @@ pub struct Lock {
     pub files: Vec<FileLine>,
 }
 
-const HEADER: &str =
+/// The first line of a lock file.
+pub const HEADER: &str =
     "# fracture lock 1: written by `fracture run`, to be committed. Sorted lines; a union merge is sound.";
 
 impl Lock {
@@ -139,27 +166,9 @@ impl Lock {
         let mut files = self.files.clone();
         files.sort_unstable();
         files.dedup();
-        for file in &files {
-            let FileLine {
-                source,
-                role,
-                commit,
-                size,
-                blake3,
-            } = file;
-            // Writing to a String can not fail.
-            let _ = writeln!(text, "file\t{source}\t{role}\t{commit}\t{size}\t{blake3}");
-        }
+        files.iter().for_each(|file| text.push_str(&file.text()));
         for (name, lines) in &self.tasks {
-            for TaskLine {
-                recipe,
-                key,
-                output,
-                rows,
-            } in lines
-            {
-                let _ = writeln!(text, "task\t{name}\t{recipe}\t{key}\t{output}\t{rows}");
-            }
+            lines.iter().for_each(|line| text.push_str(&line.text(name)));
         }
         text
     }
@@ -198,13 +207,21 @@ impl Lock {
 /// # Errors
 /// As the file system says.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_by(path, |file| file.write_all(bytes))
+}
+
+/// The same with content that is written piece by piece.
+///
+/// # Errors
+/// As the file system says.
+pub fn replace_by(path: &Path, content: impl FnOnce(&mut fs::File) -> io::Result<()>) -> io::Result<()> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let mut file = tempfile::Builder::new().prefix(".fracture-").tempfile_in(folder)?;
-    file.write_all(bytes)?;
+    content(file.as_file_mut())?;
     // A file that others are to read: the temporary one is for its owner alone.
     #[cfg(unix)]
     {

@@ -11,10 +11,12 @@ pub mod pins;
 pub mod plan;
 pub mod projects;
 pub mod publish;
+mod result;
 pub mod run;
 pub mod session;
 pub mod task;
 pub mod trace;
+mod unchanged;
 pub mod views;
 pub mod workspace;
 

@@ -1,6 +1,6 @@
 //! The plan: which tasks have their result, which would run, and why.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use fracture_cache::digest::{Action, Recipe};
@@ -9,10 +9,11 @@ use fracture_language::{Pipeline, Task, TaskId};
 use fracture_stage::{Error, Inputs, PartText, Shape};
 use serde_json::{Value, json};
 
-use super::keys::{self, Change, Files, RecipeInput};
+use super::keys::{self, Change, Files, RecipeInput, RecipeKeys};
 use super::lock::{FileLine, Lock, TaskLine};
+pub use super::result::TaskResult;
 use super::store_error;
-use super::views::{Content, OutputSpec, content_digest};
+use super::views::OutputSpec;
 use super::workspace::Workspace;
 
 /// What a plan says of a task.
@@ -37,30 +38,6 @@ impl State {
     }
 }
 
-/// The result of a task: its action and its outputs as readers see them.
-#[derive(Debug, Clone)]
-pub struct TaskResult {
-    /// The action that gave it.
-    pub action: Digest<Action>,
-    /// Rows of the main table.
-    pub rows: u64,
-    /// The outputs by name, the main one as `main`.
-    pub outputs: Vec<(String, Arc<OutputSpec>)>,
-    /// The digest over all outputs, for the lock file.
-    pub output: Digest<fracture_cache::digest::Values>,
-}
-
-impl TaskResult {
-    /// An output by name; `None` is the main one.
-    pub fn output(&self, name: Option<&str>) -> Option<&Arc<OutputSpec>> {
-        let name = name.unwrap_or("main");
-        self.outputs
-            .iter()
-            .find(|(other, _)| other == name)
-            .map(|(_, output)| output)
-    }
-}
-
 /// A task with its keys and what is known of its result.
 #[derive(Debug, Clone)]
 pub struct PlannedTask {
@@ -68,8 +45,6 @@ pub struct PlannedTask {
     pub task: TaskId,
     /// Its recipe key.
     pub recipe: Digest<Recipe>,
-    /// The parts of the recipe.
-    pub recipe_parts: Vec<PartText>,
     /// Its files.
     pub files: Files,
     /// What would happen.
@@ -78,6 +53,40 @@ pub struct PlannedTask {
     pub result: Option<Arc<TaskResult>>,
     /// Its action key and the parts of that, when its inputs are there.
     pub action: Option<(Digest<Action>, Vec<PartText>)>,
+}
+
+impl PlannedTask {
+    /// Its line in the lock file.
+    pub(super) fn line(&self, result: &TaskResult) -> TaskLine {
+        TaskLine {
+            recipe: self.recipe,
+            key: result.action,
+            output: result.output,
+            rows: result.rows,
+        }
+    }
+}
+
+/// What the tasks of a plan have in common.
+#[derive(Default)]
+struct Shared {
+    keys: RecipeKeys,
+    /// The files by the address of the implementation, which the pipeline holds.
+    files: HashMap<usize, Files>,
+}
+
+impl Shared {
+    fn files(&mut self, task: &Task, workspace: &Workspace) -> Result<Files, Error> {
+        let address = Arc::as_ptr(&task.implementation).addr();
+        if let Some(files) = self.files.get(&address) {
+            return Ok(Arc::clone(files));
+        }
+        let files = workspace.files(task.implementation.as_ref())?;
+        if Arc::strong_count(&task.implementation) > 1 {
+            self.files.insert(address, Arc::clone(&files));
+        }
+        Ok(files)
+    }
 }
 
 /// The plan of a pipeline, one entry a task, in the pipeline's order.
@@ -93,45 +102,52 @@ impl Plan {
     /// # Errors
     /// When a file that a task depends on is missing or unreadable, or the store can not be read.
     pub fn new(pipeline: &Pipeline, workspace: &Workspace) -> Result<Self, Error> {
+        loop {
+            // A record that turns out damaged counts as absent from then on, so this comes to an end.
+            if let Some(plan) = Self::attempt(pipeline, workspace)? {
+                return Ok(plan);
+            }
+        }
+    }
+
+    /// Plans; `None` when a record that was counted on turned out damaged.
+    fn attempt(pipeline: &Pipeline, workspace: &Workspace) -> Result<Option<Self>, Error> {
         let mut plan = Self {
             tasks: Vec::with_capacity(pipeline.tasks.len()),
         };
+        let mut shared = Shared::default();
         for task in &pipeline.tasks {
             let planned = plan
-                .task(task, pipeline, workspace)
+                .task(task, pipeline, workspace, &mut shared)
                 .map_err(|error| in_task(error, task))?;
             plan.tasks.push(planned);
+            let planned = &plan.tasks[task.id.index()];
+            let figure = pipeline.stages[task.stage].figure;
+            if (planned.state != State::Cached || figure) && !plan.readable(task, workspace)? {
+                return Ok(None);
+            }
         }
-        Ok(plan)
+        Ok(Some(plan))
     }
 
-    fn task(&self, task: &Task, pipeline: &Pipeline, workspace: &Workspace) -> Result<PlannedTask, Error> {
-        let files = workspace.files(task.implementation.as_ref())?;
-        let sources = task.inputs.iter().map(|connection| {
-            let described = connection.sources.iter().map(|source| RecipeInput {
-                recipe: self.tasks[source.task.0 as usize].recipe,
-                output: source.output.as_deref(),
-                constants: pipeline.tasks[source.task.0 as usize]
-                    .constants
-                    .iter()
-                    .chain(&source.constants)
-                    .collect(),
-            });
-            (connection.port.as_str(), described.collect())
-        });
-        let (recipe, recipe_parts) = keys::recipe(task, &files, &sources.collect::<Vec<_>>());
+    fn task(
+        &self,
+        task: &Task,
+        pipeline: &Pipeline,
+        workspace: &Workspace,
+        shared: &mut Shared,
+    ) -> Result<PlannedTask, Error> {
+        let files = shared.files(task, workspace)?;
+        let recipe = shared.keys.recipe(task, &files, &self.recipe_inputs(task, pipeline));
         let mut planned = PlannedTask {
             task: task.id,
             recipe,
-            recipe_parts,
             files,
             state: State::Pending,
             result: None,
             action: None,
         };
-        if let Some(action) = workspace.records.by_recipe(&recipe) {
-            planned.result = self.stored(task, action, workspace)?.map(Arc::new);
-        }
+        planned.result = self.found(task, &recipe, workspace)?.map(Arc::new);
         if planned.result.is_none()
             && let Some(inputs) = self.inputs(task)
         {
@@ -145,6 +161,68 @@ impl Plan {
             planned.state = State::Cached;
         }
         Ok(planned)
+    }
+
+    /// What arrives at a task, by recipes.
+    fn recipe_inputs<'a>(&self, task: &'a Task, pipeline: &'a Pipeline) -> Vec<(&'a str, Vec<RecipeInput<'a>>)> {
+        let sources = task.inputs.iter().map(|connection| {
+            let described = connection.sources.iter().map(|source| RecipeInput {
+                recipe: self.tasks[source.task.index()].recipe,
+                output: source.output.as_deref(),
+                constants: pipeline.tasks[source.task.index()]
+                    .constants
+                    .iter()
+                    .chain(source.constants.iter())
+                    .map(Arc::as_ref)
+                    .collect(),
+            });
+            (&*connection.port, described.collect())
+        });
+        sources.collect()
+    }
+
+    /// The parts of a task's recipe.
+    pub fn recipe_parts(&self, task: &Task, pipeline: &Pipeline) -> Vec<PartText> {
+        let files = &self.tasks[task.id.index()].files;
+        keys::recipe_parts(task, files, &self.recipe_inputs(task, pipeline))
+    }
+
+    /// The result of the record to which a recipe led last, when it is whole. Its outputs are looked at when they are asked
+    /// for: mostly nobody does.
+    fn found(&self, task: &Task, recipe: &Digest<Recipe>, workspace: &Workspace) -> Result<Option<TaskResult>, Error> {
+        let Some(found) = workspace.records.find(recipe).map_err(store_error)? else {
+            return Ok(None);
+        };
+        let holds = |(digest, size): &(_, u64)| workspace.store.contains(digest, *size);
+        if !found.object.iter().chain(&found.objects).all(holds) {
+            return Ok(None);
+        }
+        let before = if task.declaration.shape == Shape::Map {
+            let first = task.inputs.first().and_then(|connection| connection.sources.first());
+            let before = first.and_then(|first| Some((first, self.tasks[first.task.index()].result.as_ref()?)));
+            let Some((first, result)) = before else {
+                return Ok(None);
+            };
+            Some((Arc::downgrade(result), first.output.clone()))
+        } else {
+            None
+        };
+        Ok(Some(TaskResult::later(&found, task, before, &workspace.records)))
+    }
+
+    /// Whether the results that a task depends on, and its own, can be read.
+    fn readable(&self, task: &Task, workspace: &Workspace) -> Result<bool, Error> {
+        let sources = task.inputs.iter().flat_map(|connection| &connection.sources);
+        let mut all = sources.map(|source| source.task).chain([task.id]);
+        all.try_fold(true, |readable, id| match &self.tasks[id.index()].result {
+            Some(result) => Ok(readable && result.readable(workspace)?),
+            None => Ok(readable),
+        })
+    }
+
+    /// Whether all results are there.
+    pub fn is_done(&self) -> bool {
+        self.tasks.iter().all(|planned| planned.state == State::Cached)
     }
 
     /// The inputs of a task, `None` while one is not there.
@@ -194,7 +272,8 @@ impl Plan {
                         .filter(|part| part.role != fracture_stage::Role::Input)
                         .collect()
                 };
-                let (was, now) = (own(recorded_parts(&record.parts)), own(planned.recipe_parts.clone()));
+                let now = own(self.recipe_parts(task, pipeline));
+                let was = own(recorded_parts(&record.parts));
                 because.extend(keys::changes(&was, &now));
             }
             (None, _) if before.is_some() => {
@@ -225,28 +304,34 @@ impl Plan {
         let mut lock = Lock::default();
         for (task, planned) in pipeline.tasks.iter().zip(&self.tasks) {
             let Some(result) = &planned.result else { continue };
-            let line = TaskLine {
-                recipe: planned.recipe,
-                key: result.action,
-                output: result.output,
-                rows: result.rows,
-            };
-            lock.tasks.insert(task.name.to_string(), vec![line]);
-            lock.files.extend(planned.files.iter().filter_map(|file| {
-                let (blake3, size) = file.content?;
-                let (source, role) = (file.source.clone(), file.role.clone());
-                Some(FileLine {
-                    source,
-                    role,
-                    commit: "-".to_owned(),
-                    size,
-                    blake3,
-                })
-            }));
+            lock.tasks.insert(task.name.to_string(), vec![planned.line(result)]);
         }
-        lock.files.sort_unstable();
-        lock.files.dedup();
+        lock.files = self.lock_files();
         lock
+    }
+
+    /// The lines of the files of all tasks that have their result, sorted.
+    pub(super) fn lock_files(&self) -> Vec<FileLine> {
+        // Tasks share their lists of files.
+        let mut seen = HashSet::new();
+        let there = self.tasks.iter().filter(|planned| planned.result.is_some());
+        let lists = there.map(|planned| &planned.files);
+        let lists = lists.filter(|files| seen.insert(Arc::as_ptr(files)));
+        let lines = lists.flat_map(|files| files.iter()).filter_map(|file| {
+            let (blake3, size) = file.content?;
+            let (source, role) = (file.source.clone(), file.role.clone());
+            Some(FileLine {
+                source,
+                role,
+                commit: "-".to_owned(),
+                size,
+                blake3,
+            })
+        });
+        let mut lines: Vec<FileLine> = lines.collect();
+        lines.sort_unstable();
+        lines.dedup();
+        lines
     }
 }
 
@@ -267,7 +352,7 @@ pub fn inputs_from(
             let result = result(source.task)?;
             specs.push(result.output(source.output.as_deref())?.with(&source.constants));
         }
-        ports.push((connection.port.clone(), specs));
+        ports.push((connection.port.to_string(), specs));
     }
     Some(ports)
 }
@@ -317,48 +402,13 @@ pub fn as_seen(
     outputs: impl Iterator<Item = (String, Artifact)>,
     result: impl Fn(TaskId) -> Option<Arc<TaskResult>>,
 ) -> Option<TaskResult> {
-    let mut framed = fracture_cache::Framed::new("outputs");
-    let constants: Vec<_> = task
-        .constants
-        .iter()
-        .map(|constant| (constant.name.clone(), constant.value.clone(), constant.key))
-        .collect();
-    let mut seen = Vec::new();
-    for (name, artifact) in outputs {
-        framed.text(&name).digest(&content_digest(&artifact));
-        let content = match artifact {
-            Artifact::Table(table) if name == "main" && task.declaration.shape == Shape::Map => {
-                let first = task.inputs.first()?.sources.first()?;
-                let before = result(first.task)?;
-                let Content::Layers(layers) = &before.output(first.output.as_deref())?.content else {
-                    return None;
-                };
-                let mut layers = layers.clone();
-                layers.push(Arc::new(table));
-                Content::Layers(layers)
-            }
-            Artifact::Table(table) => Content::Layers(vec![Arc::new(table)]),
-            other => Content::Other(other),
-        };
-        let keys = task
-            .schema
-            .get(Some(&name))
-            .map_or_else(Vec::new, |schema| schema.keys.clone());
-        seen.push((
-            name,
-            Arc::new(OutputSpec {
-                content,
-                constants: constants.clone(),
-                keys,
-            }),
-        ));
-    }
-    Some(TaskResult {
-        action,
-        rows,
-        outputs: seen,
-        output: framed.finish(),
-    })
+    let before = if task.declaration.shape == Shape::Map {
+        let first = task.inputs.first()?.sources.first()?;
+        Some(Arc::clone(result(first.task)?.output(first.output.as_deref())?))
+    } else {
+        None
+    };
+    TaskResult::seen(task, action, rows, outputs.collect(), before.as_deref())
 }
 
 /// Parts as a record keeps them.

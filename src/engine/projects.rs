@@ -86,6 +86,19 @@ pub fn register(store: &Store, path: &Path) -> Result<(), Error> {
     Registration::new(path, &Lock::read(path)?).write(store)
 }
 
+/// Registers a lock file that a run left as it was. One that was registered since it was written last is registered.
+///
+/// # Errors
+/// As [`register`].
+pub fn register_unchanged(store: &Store, path: &Path) -> Result<(), Error> {
+    let lock = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let written = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    match (written(&file(store, &lock)), written(&lock)) {
+        (Some(registered), Some(locked)) if registered >= locked => Ok(()),
+        _ => register(store, path),
+    }
+}
+
 /// Forgets a lock file; `false` when none of that path is registered.
 ///
 /// # Errors

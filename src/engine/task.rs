@@ -32,7 +32,7 @@ impl TaskManifest {
             name: task.name.to_string(),
             kind: task.declaration.name.to_owned(),
             with: task.with.as_ref().clone(),
-            context: task.context.clone(),
+            context: task.context.as_ref().clone(),
             inputs,
         }
     }

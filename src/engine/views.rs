@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::record_batch::RecordBatch;
-use fracture_cache::{Artifact, Digest, Framed, Store, Table};
+use fracture_cache::{Artifact, Digest, Store, Table};
 use fracture_language::ConstantColumn;
 use fracture_stage::stage::Incoming;
 use fracture_stage::view::{ColumnReader, Pieces};
@@ -50,7 +50,7 @@ impl OutputSpec {
 
     /// The same output with further constants.
     #[must_use]
-    pub fn with(&self, constants: &[ConstantColumn]) -> Self {
+    pub fn with(&self, constants: &[Arc<ConstantColumn>]) -> Self {
         let mut spec = self.clone();
         for constant in constants {
             spec.constants.retain(|(name, ..)| *name != constant.name);
@@ -110,31 +110,9 @@ impl OutputSpec {
     }
 }
 
-/// The digest of an artifact's content: of a table the digests of its columns, so that another version of the file format
-/// moves nothing.
+/// The digest of an artifact's content, see [`Artifact::content`].
 pub fn content_digest(artifact: &Artifact) -> Digest<fracture_cache::digest::Values> {
-    let mut framed = Framed::new("artifact");
-    match artifact {
-        Artifact::Table(table) => {
-            framed
-                .text("table")
-                .number(table.rows)
-                .number(table.columns.len() as u64);
-            for column in &table.columns {
-                framed.text(&column.name).digest(&column.content);
-            }
-        }
-        Artifact::Blob(digest, size) => {
-            framed.text("blob").digest(digest).number(*size);
-        }
-        Artifact::Tree(files) => {
-            framed.text("tree").number(files.len() as u64);
-            for file in files {
-                framed.text(&file.path).digest(&file.blob);
-            }
-        }
-    }
-    framed.finish()
+    artifact.content()
 }
 
 /// A table of the store as a reader of columns.

@@ -24,7 +24,7 @@ pub struct Workspace {
     /// The store.
     pub store: Arc<Store>,
     /// What actions gave.
-    pub records: Records,
+    pub records: Arc<Records>,
     files: FileDigests,
     memos: Mutex<HashMap<Digest<Lineage>, Arc<Memo>>>,
     listed: Mutex<HashMap<FileList, FileKeys>>,
@@ -42,9 +42,9 @@ impl Workspace {
         let files = FileDigests::open(&user_cache().join("files"));
         Ok(Self {
             root: root.to_owned(),
-            disk: Disk::new(root),
+            disk: Disk::new(root).remembering(store.join("memory")),
             store: Arc::new(opened),
-            records,
+            records: Arc::new(records),
             files,
             memos: Mutex::default(),
             listed: Mutex::default(),

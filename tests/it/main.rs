@@ -7,6 +7,7 @@ mod diagnostics;
 mod faults;
 mod gc;
 mod incremental;
+mod judge;
 mod project;
 mod quickstart;
 mod shipped;

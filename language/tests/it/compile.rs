@@ -268,7 +268,7 @@ fn needs_join_on_shared_variables_and_per_makes_tasks() {
         let calibration = &verdict
             .inputs
             .iter()
-            .find(|input| input.port == "calibration")
+            .find(|input| &*input.port == "calibration")
             .unwrap()
             .sources;
         assert_eq!(calibration.len(), 1);

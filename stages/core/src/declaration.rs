@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -84,10 +85,10 @@ pub struct ModelSpec {
 pub struct Context {
     /// The project's root: paths in parameters are relative to it. A hint for finding files, never part of a key.
     pub root: PathBuf,
-    /// The pipeline's models by name.
-    pub models: BTreeMap<String, ModelSpec>,
-    /// The pipeline's `vars`.
-    pub vars: Map<String, Value>,
+    /// The pipeline's models by name, shared by all its tasks.
+    pub models: Arc<BTreeMap<String, ModelSpec>>,
+    /// The pipeline's `vars`, shared by all its tasks.
+    pub vars: Arc<Map<String, Value>>,
     /// The values of this stage's own matrix variables for this task.
     pub matrix: Map<String, Value>,
     /// The names of those values: for a named map the name, else the value as text.

@@ -48,4 +48,10 @@ pub trait Files: Sync {
 
     /// The names of a directory's entries, sorted; `None` when it is no directory.
     fn list(&self, path: &Path) -> Option<Vec<String>>;
+
+    /// A folder of the store for what a stage remembers between runs and is no result (the scores of a judge's canaries);
+    /// it may not be there yet. `None` where nothing is remembered.
+    fn memory(&self) -> Option<PathBuf> {
+        None
+    }
 }

@@ -9,6 +9,8 @@ pub mod error;
 pub mod executor;
 pub mod files;
 pub mod manifest;
+pub mod numbers;
+pub mod order;
 pub mod schema;
 pub mod stage;
 pub mod view;
@@ -17,7 +19,7 @@ pub use declaration::{Context, Declaration, ModelSpec, ParameterError, PathPart,
 pub use error::{Error, ErrorKind};
 pub use executor::{Executor, Outcome, Payload, Progress, Request, RowError, Ticket};
 pub use files::{FileUse, Files};
-pub use manifest::{KeyHasher, Manifest, PartText, Parts, Role, describe_json};
+pub use manifest::{Fact, KeyHasher, Manifest, PartText, Parts, Role, describe_json};
 pub use schema::{Completeness, Field, Outputs, Schema, Schemas};
 pub use stage::{Inputs, Kind, Need, Open, Output, Port, Product, RowWise, Stage, Whole, Work};
 pub use view::{Constant, View};

@@ -43,7 +43,63 @@ pub trait Manifest {
 
     /// A part that is a digest.
     fn digest(&mut self, role: Role, name: &str, hex: &str) {
-        self.part(role, name, &Value::String(hex.to_owned()));
+        self.fact(role, name, &Fact::Text(hex));
+    }
+
+    /// A part that is put together from borrowed values.
+    fn fact(&mut self, role: Role, name: &str, fact: &Fact<'_>) {
+        self.part(role, name, &fact.value());
+    }
+}
+
+/// A value put together from borrowed ones: the hasher makes no JSON of it.
+#[derive(Debug, Clone, Copy)]
+pub enum Fact<'a> {
+    /// A value.
+    Value(&'a Value),
+    /// A text.
+    Text(&'a str),
+    /// A map, in the order in which people read it.
+    Map(&'a [(&'a str, Fact<'a>)]),
+}
+
+impl Fact<'_> {
+    /// The value.
+    pub fn value(&self) -> Value {
+        match self {
+            Self::Value(value) => (*value).clone(),
+            Self::Text(text) => Value::String((*text).to_owned()),
+            Self::Map(entries) => {
+                let entries = entries.iter().map(|(name, fact)| ((*name).to_owned(), fact.value()));
+                Value::Object(entries.collect())
+            }
+        }
+    }
+
+    /// Hashes it as [`hash_value`] hashes its value. A map's names are unique.
+    fn hash(&self, framed: &mut Framed) {
+        match self {
+            Self::Value(value) => hash_value(framed, value),
+            Self::Text(text) => {
+                framed.text("text").text(text);
+            }
+            Self::Map(entries) => {
+                framed.text("map").number(entries.len() as u64);
+                if entries.is_sorted_by_key(|(name, _)| *name) {
+                    for (name, fact) in *entries {
+                        framed.text(name);
+                        fact.hash(framed);
+                    }
+                    return;
+                }
+                let mut sorted: Vec<_> = entries.iter().collect();
+                sorted.sort_by_key(|(name, _)| *name);
+                for (name, fact) in sorted {
+                    framed.text(name);
+                    fact.hash(framed);
+                }
+            }
+        }
     }
 }
 
@@ -58,8 +114,8 @@ pub struct PartText {
     pub value: Value,
 }
 
-/// The walker that hashes.
-#[derive(Debug)]
+/// The walker that hashes. A clone goes on from what was said so far.
+#[derive(Debug, Clone)]
 pub struct KeyHasher {
     framed: Framed,
 }
@@ -80,8 +136,12 @@ impl KeyHasher {
 
 impl Manifest for KeyHasher {
     fn part(&mut self, role: Role, name: &str, value: &Value) {
+        self.fact(role, name, &Fact::Value(value));
+    }
+
+    fn fact(&mut self, role: Role, name: &str, fact: &Fact<'_>) {
         self.framed.text(role.name()).text(name);
-        hash_value(&mut self.framed, value);
+        fact.hash(&mut self.framed);
     }
 }
 
@@ -192,6 +252,24 @@ mod tests {
         let mut hasher = KeyHasher::new("t");
         hasher.part(Role::Parameter, "x", value);
         hasher.finish()
+    }
+
+    #[test]
+    fn a_fact_is_hashed_as_its_value() {
+        let (number, list) = (json!(1.5), json!([1, {"b": 2, "a": [null]}]));
+        let inner = [("z", Fact::Text("x")), ("a", Fact::Value(&list))];
+        let fact = Fact::Map(&[
+            ("recipe", Fact::Text("ff")),
+            ("n", Fact::Value(&number)),
+            ("m", Fact::Map(&inner)),
+        ]);
+        let mut hasher = KeyHasher::new("t");
+        hasher.fact(Role::Parameter, "x", &fact);
+        assert_eq!(hasher.finish::<fracture_cache::digest::Recipe>(), key(&fact.value()));
+        assert_eq!(
+            fact.value(),
+            json!({"recipe": "ff", "n": 1.5, "m": {"z": "x", "a": [1, {"b": 2, "a": [null]}]}})
+        );
     }
 
     #[test]

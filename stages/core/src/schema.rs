@@ -5,7 +5,7 @@ use fracture_cache::ColumnType;
 use crate::error::Error;
 
 /// A column that a table will have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Field {
     /// Its name.
     pub name: String,
@@ -14,7 +14,7 @@ pub struct Field {
 }
 
 /// How much of a table is known at plan time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Completeness {
     /// These columns and no others.
     Exact,
@@ -25,7 +25,7 @@ pub enum Completeness {
 }
 
 /// The columns of a table, as far as they are known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Schema {
     /// The known columns in order.
     pub fields: Vec<Field>,
@@ -73,7 +73,7 @@ impl Schema {
 }
 
 /// The outputs of a task: the main one and named side outputs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Outputs<T> {
     /// What `STAGE` means.
     pub main: T,

@@ -1,12 +1,26 @@
-//! The one font of all figures: Liberation Sans, shipped with fracture, so that text looks the same everywhere. Text is
-//! drawn as outlines.
+//! The one font of all figures: Liberation Sans, shipped with fracture, so that text looks the same everywhere. SVG and PNG
+//! draw its outlines (a font in an SVG is dropped by many programs that import it), PDF embeds the glyphs that it uses.
+
+use std::ops::Range;
 
 use fracture_stage::Error;
 use ttf_parser::{Face, GlyphId, OutlineBuilder};
 
 use crate::scene::{Path, Segment};
 
-const FILE: &[u8] = include_bytes!("../fonts/LiberationSans-Regular.ttf");
+/// The font's file.
+pub const FILE: &[u8] = include_bytes!("../fonts/LiberationSans-Regular.ttf");
+
+/// A glyph of a text that was laid out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Glyph {
+    /// Its number in the font.
+    pub id: u16,
+    /// How far the next one is, kerning included, in the unit of the size.
+    pub advance: f64,
+    /// The bytes of the text that it shows.
+    pub bytes: Range<usize>,
+}
 
 /// The font, opened.
 pub struct Font {
@@ -26,6 +40,28 @@ impl Font {
     /// How wide a line of text is, in the unit of `size`.
     pub fn width(&self, text: &str, size: f64) -> f64 {
         self.layout(text).last().map_or(0.0, |(_, end, advance)| end + advance) * self.scale(size)
+    }
+
+    /// The glyphs of a line of text; their advances are in the unit of `size`.
+    pub fn glyphs(&self, text: &str, size: f64) -> Vec<Glyph> {
+        let placed = self.layout(text);
+        let scale = self.scale(size);
+        let ends = placed.iter().skip(1).map(|(_, start, _)| *start);
+        let last = placed.last().map(|(_, start, advance)| start + advance);
+        let ends: Vec<f64> = ends.chain(last).collect();
+        let letters = text.char_indices().map(|(at, letter)| at..at + letter.len_utf8());
+        let glyph = |(((id, start, _), end), bytes): ((&(GlyphId, f64, f64), f64), Range<usize>)| Glyph {
+            id: id.0,
+            advance: (end - start) * scale,
+            bytes,
+        };
+        placed.iter().zip(ends).zip(letters).map(glyph).collect()
+    }
+
+    /// The letters of a text that the font can not show.
+    pub fn missing(&self, text: &str) -> Vec<char> {
+        let shown = |letter: &char| letter.is_control() || self.face.glyph_index(*letter).is_some();
+        text.chars().filter(|letter| !shown(letter)).collect()
     }
 
     /// The outlines of a line of text whose baseline starts at 0, 0; y goes down.

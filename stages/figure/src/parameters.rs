@@ -15,7 +15,7 @@ pub struct FigureParameters {
     pub name: String,
     /// What is drawn.
     pub plot: Plot,
-    /// The files that it writes: a path or several, ending in `.svg`, `.png`, `.csv` or `.md`.
+    /// The files that it writes: a path or several, ending in `.svg`, `.pdf`, `.png`, `.csv` or `.md`.
     #[serde(default)]
     pub to: Paths,
     /// The column along the horizontal axis; the first key column that has several values when not given.
@@ -24,7 +24,7 @@ pub struct FigureParameters {
     /// The column whose value is drawn; its interval is in the columns of the same name with `_low` and `_high`.
     #[serde(default)]
     pub y: Option<String>,
-    /// The column that chooses the colour.
+    /// The column that chooses the colour; of `plot: grid` the column of its rows.
     #[serde(default)]
     pub color: Option<String>,
     /// The column that chooses the panel.
@@ -39,9 +39,20 @@ pub struct FigureParameters {
     /// The columns of a table and their order; all when not given.
     #[serde(default)]
     pub columns: Vec<String>,
-    /// Columns by whose values there is one file each, with `{COLUMN}` in `to`.
+    /// Columns by whose values there is one file each, with `{COLUMN}` in `to` and, if wanted, in `title`.
     #[serde(default)]
     pub split: Vec<String>,
+    /// The width in centimetres; when not given, that of a column (8.5) or of a page (17.8), as the content needs.
+    #[serde(default)]
+    #[schemars(range(min = 4, max = 100))]
+    pub width: Option<f64>,
+}
+
+impl FigureParameters {
+    /// The width that was asked for, in points.
+    pub fn page(&self) -> Option<f64> {
+        self.width.map(|centimetres| centimetres / 2.54 * 72.0)
+    }
 }
 
 /// What a figure draws.
@@ -55,21 +66,21 @@ pub enum Plot {
     Bars,
     /// A heat map over two columns.
     Grid,
-    /// A heat map over decoders, with its ridge.
+    /// A value over temperature and top-p as a surface, with its ridge.
     Landscape,
-    /// Lines of equal value over decoders.
+    /// The same as a map with lines of equal value, ridge and caps.
     Contour,
-    /// The exceedance frontiers of both regimes.
+    /// The exceedance frontiers of both regimes, their gap and the lifts.
     Frontier,
-    /// Arrows from one regime to the other.
+    /// Arrows from one regime to the other in the plane of the first principal components.
     Flow,
-    /// A value against the threshold.
+    /// FRACTURE and anti-FRACTURE against the threshold.
     Curve,
-    /// How well probabilities fit frequencies.
+    /// How well the judge's probabilities fit frequencies.
     Reliability,
-    /// The shares of a mixed strategy.
+    /// The shares of an equilibrium's mix.
     Mix,
-    /// Single numbers for the text of a paper.
+    /// The four numbers of the paper, a row a cell of its grid.
     Numbers,
 }
 
@@ -147,6 +158,8 @@ impl Chosen {
 pub enum Format {
     /// Vector graphics, text as outlines.
     Svg,
+    /// Vector graphics, text in an embedded font.
+    Pdf,
     /// Pixels at 300 per inch.
     Png,
     /// The values, separated by commas.
@@ -156,10 +169,27 @@ pub enum Format {
 }
 
 impl Format {
+    /// The ending of its files.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Svg => "svg",
+            Self::Pdf => "pdf",
+            Self::Png => "png",
+            Self::Csv => "csv",
+            Self::Md => "md",
+        }
+    }
+
+    /// Whether it is a picture rather than a text.
+    pub fn is_picture(self) -> bool {
+        matches!(self, Self::Svg | Self::Pdf | Self::Png)
+    }
+
     /// The format that a path's ending names.
     pub fn of(path: &str) -> Option<Self> {
         match extension(path).as_str() {
             "svg" => Some(Self::Svg),
+            "pdf" => Some(Self::Pdf),
             "png" => Some(Self::Png),
             "csv" => Some(Self::Csv),
             "md" => Some(Self::Md),

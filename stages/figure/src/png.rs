@@ -1,7 +1,7 @@
 //! A scene as PNG at 300 pixels per inch.
 
 use fracture_stage::Error;
-use tiny_skia::{FillRule, LineCap, Paint, PathBuilder, Pixmap, Stroke, StrokeDash, Transform};
+use tiny_skia::{FillRule, LineCap, LineJoin, Paint, PathBuilder, Pixmap, Stroke, StrokeDash, Transform};
 
 use crate::scene::{Color, Mark, Path, Scene, Segment, WHITE};
 
@@ -25,22 +25,25 @@ pub fn write(scene: &Scene) -> Result<Vec<u8>, Error> {
     let transform = Transform::from_scale(scale as f32, scale as f32);
     for mark in &scene.marks {
         match mark {
-            Mark::Fill { path, color, .. } => {
-                if let Some(path) = outline(path) {
-                    pixels.fill_path(&path, &paint(*color), FillRule::Winding, transform, None);
-                }
-            }
+            Mark::Fill { path, color, opacity } => fill(&mut pixels, path, *color, *opacity, transform),
+            Mark::Text(label) => fill(&mut pixels, &label.path, label.color, 1.0, transform),
             Mark::Stroke { path, line } => {
+                let (line_cap, line_join) = if line.round {
+                    (LineCap::Round, LineJoin::Round)
+                } else {
+                    (LineCap::Butt, LineJoin::Miter)
+                };
                 let stroke = Stroke {
                     width: line.width as f32,
-                    line_cap: LineCap::Butt,
+                    line_cap,
+                    line_join,
                     dash: line
                         .dash
                         .and_then(|[dash, gap]| StrokeDash::new(vec![dash as f32, gap as f32], 0.0)),
                     ..Stroke::default()
                 };
                 if let Some(path) = outline(path) {
-                    pixels.stroke_path(&path, &paint(line.color), &stroke, transform, None);
+                    pixels.stroke_path(&path, &paint(line.color, 1.0), &stroke, transform, None);
                 }
             }
         }
@@ -51,12 +54,18 @@ pub fn write(scene: &Scene) -> Result<Vec<u8>, Error> {
     Ok(with_resolution(bytes))
 }
 
-fn paint([red, green, blue]: Color) -> Paint<'static> {
+fn fill(pixels: &mut Pixmap, path: &Path, color: Color, opacity: f64, transform: Transform) {
+    if let Some(path) = outline(path) {
+        pixels.fill_path(&path, &paint(color, opacity), FillRule::Winding, transform, None);
+    }
+}
+
+fn paint([red, green, blue]: Color, opacity: f64) -> Paint<'static> {
     let mut paint = Paint {
         anti_alias: true,
         ..Paint::default()
     };
-    paint.set_color_rgba8(red, green, blue, 255);
+    paint.set_color_rgba8(red, green, blue, (opacity * 255.0).round() as u8);
     paint
 }
 

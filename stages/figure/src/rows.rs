@@ -144,6 +144,61 @@ impl Rows {
         Ok(rows)
     }
 
+    /// The rows whose column has one of these values; perhaps none.
+    ///
+    /// # Errors
+    /// When the column is not there.
+    pub fn any_of(&self, name: &str, values: &[String]) -> Result<Self, Error> {
+        let texts = self.texts(name)?;
+        let mask: Vec<bool> = texts
+            .iter()
+            .map(|text| values.iter().any(|one| same(one, text)))
+            .collect();
+        self.kept(&mask)
+    }
+
+    /// These rows, in this order.
+    ///
+    /// # Errors
+    /// An internal error when there are no such rows.
+    pub fn at(&self, rows: &[usize]) -> Result<Self, Error> {
+        let order: arrow::array::UInt32Array = rows.iter().map(|row| Some(*row as u32)).collect();
+        self.map(rows.len(), |column| take(column, &order, None))
+    }
+
+    /// A column of numbers that must be there; NaN and infinite values are `None`.
+    ///
+    /// # Errors
+    /// When there is none of that name or it is no number.
+    pub fn values(&self, name: &str) -> Result<Vec<Option<f64>>, Error> {
+        self.numbers(name).ok_or_else(|| match self.column(name) {
+            Some(_) => Error::pipeline(format!("column `{name}` is no number")).hint("name a column of numbers"),
+            None => self.missing(name),
+        })
+    }
+
+    /// A column of numbers that may be missing, as `None` in every row.
+    pub fn maybe(&self, name: &str) -> Vec<Option<f64>> {
+        self.numbers(name).unwrap_or_else(|| vec![None; self.count])
+    }
+
+    /// A column of flags; `false` where it is null or missing.
+    pub fn flags(&self, name: &str) -> Vec<bool> {
+        let column = self
+            .column(name)
+            .and_then(|column| cast(column, &DataType::Boolean).ok());
+        let flags = column.as_ref().and_then(|column| column.as_boolean_opt());
+        match flags {
+            Some(flags) => flags.iter().map(|flag| flag.unwrap_or(false)).collect(),
+            None => vec![false; self.count],
+        }
+    }
+
+    /// A table of texts and numbers that was put together, with its columns in order.
+    pub fn made(count: usize, columns: Vec<(String, ArrayRef)>, keys: Vec<String>) -> Self {
+        Self { count, columns, keys }
+    }
+
     /// The rows for which the mask is true.
     ///
     /// # Errors

@@ -9,7 +9,8 @@ pub struct Scale {
     pub high: f64,
     /// Where the ticks are, from low to high.
     pub ticks: Vec<f64>,
-    digits: usize,
+    /// Digits behind the point of every label; `None` for as many as each needs.
+    digits: Option<usize>,
 }
 
 impl Scale {
@@ -24,6 +25,18 @@ impl Scale {
         if high - low <= 0.0 {
             high = 0.1;
         }
+        Self::spanning(low, high, most)
+    }
+
+    /// The shortest such axis that holds both ends, whether or not 0 is between them.
+    pub fn spanning(low: f64, high: f64, most: usize) -> Self {
+        let (low, high) = if high > low {
+            (low, high)
+        } else {
+            // One value sits in the middle of an axis of its own size.
+            let half = if low == 0.0 { 0.5 } else { low.abs() / 2.0 };
+            (low - half, low + half)
+        };
         let most = most.max(1) as i64;
         let mut exponent = ((high - low) / most as f64).log10().floor() as i32 - 1;
         loop {
@@ -43,7 +56,7 @@ impl Scale {
                         low: tick(first),
                         high: tick(last),
                         ticks,
-                        digits,
+                        digits: Some(digits),
                     };
                 }
             }
@@ -51,9 +64,27 @@ impl Scale {
         }
     }
 
+    /// The axis of shares, 0 to 1.
+    pub fn shares(most: usize) -> Self {
+        Self::spanning(0.0, 1.0, most)
+    }
+
+    /// An axis with ends and ticks of its own, each labelled with the digits that it needs.
+    pub fn with_ticks(low: f64, high: f64, ticks: Vec<f64>) -> Self {
+        Self {
+            low,
+            high,
+            ticks,
+            digits: None,
+        }
+    }
+
     /// A tick's label.
     pub fn label(&self, tick: f64) -> String {
-        let text = format!("{:.*}", self.digits, tick.abs());
+        let text = match self.digits {
+            Some(digits) => format!("{:.digits$}", tick.abs()),
+            None => format!("{}", (tick.abs() * 1e4).round() / 1e4),
+        };
         if tick < 0.0 { format!("−{text}") } else { text }
     }
 

@@ -1,35 +1,21 @@
 //! The stage kind behind `figures:`.
 
-use fracture_stage::stage::{Inputs, Need, Open, Output, Port, Product, Whole, Work};
+use fracture_stage::stage::{Inputs, Open, Output, Port, Product, Whole, Work};
 use fracture_stage::{
     Context, Declaration, Error, Files, Kind, Manifest, Outputs, ParameterError, PortName, Role, Schema, Schemas,
-    Shape, Stage, View, describe_json, parse_parameters,
+    Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
-use crate::bars;
 use crate::font::Font;
 use crate::parameters::{FigureParameters, Format, Plot, extension, output_names};
-use crate::rows::Rows;
-use crate::{png, svg, text};
+use crate::plots::{self, Drawing, Input, TABLE, Tables};
+use crate::rows::{Rows, list};
+use crate::scene::{Mark, Scene};
+use crate::{pdf, png, split, svg, text};
 
 /// The kind's semantic version: raised whenever a picture changes.
-const VERSION: u32 = 1;
-
-/// The port that the table arrives at.
-const TABLE: &str = "table";
-
-/// What captions and ticks are made from, where the table has it.
-const NOTED: &[&str] = &[
-    "n",
-    "tau",
-    "contrast",
-    "aggregate",
-    "k",
-    "noise_floor",
-    "judge",
-    "confidence",
-];
+const VERSION: u32 = 2;
 
 /// The declaration of `figure`, which `figures:` uses.
 pub fn declaration() -> Declaration {
@@ -38,9 +24,10 @@ pub fn declaration() -> Declaration {
         version: VERSION,
         summary: "Draws a table as a figure for a paper, or writes it down.",
         shape: Shape::Reduce,
+        // A figure of several tables names their ports, so that a bare `from` alone fills this one.
         ports: &[PortName {
             name: TABLE,
-            required: true,
+            required: false,
         }],
         any_ports: true,
         side: &[],
@@ -52,21 +39,10 @@ pub fn declaration() -> Declaration {
 
 fn build(with: &Value, _: &Context) -> Result<Box<dyn Stage>, Vec<ParameterError>> {
     let parameters: FigureParameters = parse_parameters(with)?;
-    let mut errors = Vec::new();
-    if !matches!(parameters.plot, Plot::Table | Plot::Bars) {
-        let message = format!("`plot: {}` is not in this version", parameters.plot.name());
-        errors.push(ParameterError::at(&["plot"], message).hint("this version has table and bars"));
-    }
-    if !parameters.split.is_empty() {
-        errors.push(
-            ParameterError::at(&["split"], "`split` is not in this version")
-                .hint("write one figure per value with `where`, or use `panel`"),
-        );
-    }
-    for path in parameters.to.all() {
-        if let Err(error) = check_path(path, parameters.plot) {
-            errors.push(error);
-        }
+    let mut errors: Vec<ParameterError> = parameters.to.all().iter().filter_map(|path| check_path(path)).collect();
+    split::check(&parameters, &mut errors);
+    if parameters.width.is_some_and(|width| !(4.0..=100.0).contains(&width)) {
+        errors.push(ParameterError::at(&["width"], "`width` is in centimetres").hint("expected 4 to 100"));
     }
     if errors.is_empty() {
         Ok(Box::new(FigureStage { parameters }))
@@ -75,24 +51,12 @@ fn build(with: &Value, _: &Context) -> Result<Box<dyn Stage>, Vec<ParameterError
     }
 }
 
-fn check_path(path: &str, plot: Plot) -> Result<(), ParameterError> {
-    match Format::of(path) {
-        Some(Format::Svg | Format::Png) if plot == Plot::Table => Err(ParameterError::at(
-            &["to"],
-            format!("a table can not be written to `{path}`"),
-        )
-        .hint("use .csv or .md, or another `plot`")),
-        Some(_) => Ok(()),
-        None if extension(path) == "pdf" => Err(ParameterError::at(
-            &["to"],
-            format!("PDF is not in this version (`{path}`)"),
-        )
-        .hint("use .svg, which is vector graphics too, or .png")),
-        None => Err(
-            ParameterError::at(&["to"], format!("no figure format ends like `{path}`"))
-                .hint("use .svg, .png, .csv or .md"),
-        ),
+fn check_path(path: &str) -> Option<ParameterError> {
+    if Format::of(path).is_some() {
+        return None;
     }
+    let wrong = ParameterError::at(&["to"], format!("no figure format ends like `{path}`"));
+    Some(wrong.hint("use .svg, .pdf, .png, .csv or .md"))
 }
 
 /// A resolved figure.
@@ -113,6 +77,38 @@ impl FigureStage {
         }
         formats
     }
+
+    /// Checks that the tables of `from` are those that the plot reads.
+    fn connected(&self, arriving: &[&str]) -> Result<(), Error> {
+        let inputs = plots::inputs(&self.parameters);
+        let plot = self.parameters.plot.name();
+        let names = || {
+            inputs
+                .iter()
+                .flat_map(|input| &input.names)
+                .map(|name| (*name).to_owned())
+        };
+        for port in arriving {
+            if !names().any(|name| name == *port) {
+                return Err(Error::pipeline(format!("`plot: {plot}` reads no table `{port}`"))
+                    .hint(format!("`from` may have {}", list(&names().collect::<Vec<_>>()))));
+            }
+        }
+        for input in &inputs {
+            let found = input.names.iter().filter(|name| arriving.contains(name)).count();
+            if found > 1 || (found == 0 && input.required) {
+                let names: Vec<String> = input.names.iter().map(|name| (*name).to_owned()).collect();
+                let problem = if found > 1 {
+                    "has one table twice"
+                } else {
+                    "lacks the table that is drawn"
+                };
+                return Err(Error::pipeline(format!("the figure's `from` {problem}"))
+                    .hint(format!("`plot: {plot}` draws one of {}", list(&names))));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Stage for FigureStage {
@@ -124,36 +120,22 @@ impl Stage for FigureStage {
     }
 
     fn ports(&self) -> Vec<Port> {
-        let parameters = &self.parameters;
-        let mut needs: Vec<Need> = parameters.filter.keys().map(|name| Need::any(name)).collect();
-        let table = parameters.plot == Plot::Table;
-        if table {
-            needs.extend(parameters.columns.iter().map(|name| Need::any(name)));
-        } else {
-            let y = bars::height(parameters);
-            let drawn = [&parameters.x, &parameters.color, &parameters.panel]
-                .into_iter()
-                .flatten();
-            needs.extend(drawn.map(|name| Need::any(name)).chain([Need::any(y)]));
-            needs.extend(["low", "high"].map(|end| Need::optional(&format!("{y}_{end}"))));
-            needs.extend(NOTED.iter().map(|name| Need::optional(name)));
-        }
-        let mut seen = Vec::new();
-        needs.retain(|need| {
-            let new = !seen.contains(&need.column);
-            seen.push(need.column.clone());
-            new
-        });
-        // Key columns tell rows apart that belong to different bars, and put the rows of several tasks in order.
-        vec![Port {
-            name: TABLE.to_owned(),
-            needs,
-            keys: true,
-            all: table && parameters.columns.is_empty(),
-        }]
+        // Key columns tell rows apart that belong to different marks, and put the rows of several tasks in order.
+        let ports = |input: Input| {
+            let port = move |name: &&str| Port {
+                name: (*name).to_owned(),
+                needs: input.needs.clone(),
+                keys: true,
+                all: input.all,
+            };
+            input.names.iter().map(port).collect::<Vec<_>>()
+        };
+        plots::inputs(&self.parameters).into_iter().flat_map(ports).collect()
     }
 
-    fn schema(&self, _: &Schemas, _: &dyn Files) -> Result<Outputs<Schema>, Error> {
+    fn schema(&self, inputs: &Schemas, _: &dyn Files) -> Result<Outputs<Schema>, Error> {
+        let arriving: Vec<&str> = inputs.ports.iter().map(|(name, _)| name.as_str()).collect();
+        self.connected(&arriving)?;
         let mut side: Vec<_> = self
             .formats()
             .into_iter()
@@ -186,45 +168,134 @@ impl Stage for FigureStage {
 impl Whole for FigureStage {
     fn run(&self, inputs: &Inputs, open: &Open<'_>) -> Result<Product, Error> {
         open.check()?;
-        self.files(&inputs.tables(TABLE))
+        self.files(inputs, open)
             .map_err(|error| error.context(format!("figure `{}`", self.parameters.name)))
     }
 }
 
 impl FigureStage {
-    /// Makes every file.
-    fn files(&self, views: &[&View]) -> Result<Product, Error> {
-        let port = self.ports().remove(0);
-        let rows = Rows::join(views, &|name| {
-            port.all || port.needs.iter().any(|need| need.column == name)
-        })?;
-        let (drawn, scene) = match self.parameters.plot {
-            Plot::Bars => {
-                let (rows, notes) = bars::choose(rows, &self.parameters)?;
-                let font = Font::open()?;
-                let bars = bars::gather(&rows, &self.parameters, &notes)?;
-                let scene = bars::draw(&font, &bars, self.parameters.title.as_deref());
-                (rows, Some(scene))
-            }
-            _ => (rows.chosen(&self.parameters.filter)?, None),
-        };
-        let columns = text::columns(&drawn, &self.parameters.columns)?;
-        let mut outputs = Vec::new();
-        for (name, format) in self.formats() {
-            let bytes = match (format, &scene) {
-                (Format::Csv, _) => text::csv(&drawn, &columns),
-                (Format::Md, _) => text::markdown(&drawn, &columns, self.parameters.title.as_deref()),
-                (Format::Svg, Some(scene)) => svg::write(scene),
-                (Format::Png, Some(scene)) => png::write(scene)?,
-                // Refused when the figure was built.
-                (Format::Svg | Format::Png, None) => return Err(Error::internal("a table is no picture")),
+    /// The tables that arrive, in the order of the plot's inputs.
+    fn tables(&self, inputs: &Inputs) -> Result<Tables, Error> {
+        let mut tables = Vec::new();
+        for input in plots::inputs(&self.parameters) {
+            let connected = |name: &&&str| inputs.ports.iter().any(|(port, _)| port == *name);
+            let Some(name) = input.names.iter().find(connected) else {
+                tables.push(None);
+                continue;
             };
-            outputs.push((name, Output::Blob(bytes)));
+            let wanted = |name: &str| input.all || input.needs.iter().any(|need| need.column == name);
+            tables.push(Some(Rows::join(&inputs.tables(name), &wanted)?));
         }
-        let (_, main) = outputs.remove(0);
+        Ok(Tables(tables))
+    }
+
+    /// Makes every file.
+    fn files(&self, inputs: &Inputs, open: &Open<'_>) -> Result<Product, Error> {
+        let font = Font::open()?;
+        let tables = self.tables(inputs)?;
+        let mut notes = Vec::new();
+        let made: Vec<(String, Output)> = if self.parameters.split.is_empty() {
+            let files = self.draw(&font, &self.parameters, &tables, &mut notes)?;
+            files
+                .into_iter()
+                .map(|(name, _, bytes)| (name, Output::Blob(bytes)))
+                .collect()
+        } else {
+            let mut trees: Vec<(String, Vec<(String, Vec<u8>)>)> = Vec::new();
+            for part in split::parts(&tables, &self.parameters)? {
+                open.check()?;
+                let parameters = FigureParameters {
+                    title: part.title,
+                    ..self.parameters.clone()
+                };
+                let files = self
+                    .draw(&font, &parameters, &part.tables, &mut notes)
+                    .map_err(|error| error.context(format!("the part `{}`", part.name)))?;
+                for (name, format, bytes) in files {
+                    let file = (format!("{}.{}", part.name, format.ending()), bytes);
+                    match trees.iter_mut().find(|(other, _)| *other == name) {
+                        Some((_, tree)) => tree.push(file),
+                        None => trees.push((name, vec![file])),
+                    }
+                }
+            }
+            trees
+                .into_iter()
+                .map(|(name, tree)| (name, Output::Tree(tree)))
+                .collect()
+        };
+        let mut outputs = made.into_iter();
+        let Some((_, main)) = outputs.next() else {
+            return Err(Error::task("there is nothing to draw: `split` finds no value")
+                .hint("`fracture show` the stage that the figure is `from`"));
+        };
         Ok(Product {
-            outputs: Outputs { main, side: outputs },
-            notes: Vec::new(),
+            outputs: Outputs {
+                main,
+                side: outputs.collect(),
+            },
+            notes,
         })
+    }
+
+    /// Every output of one figure with its format and bytes.
+    fn draw(
+        &self,
+        font: &Font,
+        parameters: &FigureParameters,
+        tables: &Tables,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<(String, Format, Vec<u8>)>, Error> {
+        let drawing = Drawing {
+            font,
+            parameters,
+            tables,
+        };
+        let formats = self.formats();
+        let text = matches!(parameters.plot, Plot::Table | Plot::Numbers);
+        let picture = !text || formats.iter().any(|(_, format)| format.is_picture());
+        let (table, scene) = if picture {
+            let drawn = plots::draw(&drawing)?;
+            missing(font, &drawn.scene, notes);
+            (drawn.table, Some(drawn.scene))
+        } else {
+            (plots::table(&drawing)?, None)
+        };
+        let columns = text::columns(&table, &parameters.columns)?;
+        let mut files = Vec::new();
+        for (name, format) in formats {
+            let bytes = match (format, &scene) {
+                (Format::Csv, _) => text::csv(&table, &columns),
+                (Format::Md, _) => text::markdown(&table, &columns, parameters.title.as_deref()),
+                (Format::Svg, Some(scene)) => svg::write(scene),
+                (Format::Pdf, Some(scene)) => pdf::write(scene)?,
+                (Format::Png, Some(scene)) => png::write(scene)?,
+                (Format::Svg | Format::Pdf | Format::Png, None) => {
+                    return Err(Error::internal("a picture that was not drawn"));
+                }
+            };
+            files.push((name, format, bytes));
+        }
+        Ok(files)
+    }
+}
+
+/// Notes the letters that the font can not show, once.
+fn missing(font: &Font, scene: &Scene, notes: &mut Vec<String>) {
+    let mut letters: Vec<char> = Vec::new();
+    for mark in &scene.marks {
+        if let Mark::Text(label) = mark {
+            letters.extend(font.missing(&label.text));
+        }
+    }
+    letters.sort_unstable();
+    letters.dedup();
+    let shown: Vec<String> = letters.iter().take(8).map(|letter| format!("`{letter}`")).collect();
+    let note = format!(
+        "the font has no letter {}: boxes stand for it; rename with a `query`",
+        shown.join(", ")
+    );
+    if !letters.is_empty() && !notes.contains(&note) {
+        notes.push(note);
     }
 }

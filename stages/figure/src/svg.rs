@@ -1,4 +1,7 @@
 //! A scene as SVG: text as outlines with its words beside them, coordinates to a hundredth of a point.
+//!
+//! Outlines, because programs that import an SVG (Inkscape, LaTeX, Word) drop an embedded font and put another in its
+//! place: labels would then overlap. The words stay as `aria-label`, and a reader of the screen gets `title` and `desc`.
 
 use crate::scene::{Color, Mark, Path, Point, Scene, Segment};
 
@@ -18,12 +21,14 @@ pub fn write(scene: &Scene) -> Vec<u8> {
     );
     for mark in &scene.marks {
         match mark {
-            Mark::Fill { path, color, label } => {
-                let label = label
-                    .as_ref()
-                    .map_or_else(String::new, |label| format!(" aria-label=\"{}\"", escaped(label)));
+            Mark::Fill { path, color, opacity } => {
+                let opacity = if *opacity < 1.0 {
+                    format!(" fill-opacity=\"{}\"", coordinate(*opacity))
+                } else {
+                    String::new()
+                };
                 text.push_str(&format!(
-                    "<path fill=\"{}\"{label} d=\"{}\"/>\n",
+                    "<path fill=\"{}\"{opacity} d=\"{}\"/>\n",
                     hex(*color),
                     data(path)
                 ));
@@ -32,13 +37,24 @@ pub fn write(scene: &Scene) -> Vec<u8> {
                 let dash = line.dash.map_or_else(String::new, |[dash, gap]| {
                     format!(" stroke-dasharray=\"{} {}\"", coordinate(dash), coordinate(gap))
                 });
+                let round = if line.round {
+                    " stroke-linecap=\"round\" stroke-linejoin=\"round\""
+                } else {
+                    ""
+                };
                 text.push_str(&format!(
-                    "<path fill=\"none\" stroke=\"{}\" stroke-width=\"{}\"{dash} d=\"{}\"/>\n",
+                    "<path fill=\"none\" stroke=\"{}\" stroke-width=\"{}\"{dash}{round} d=\"{}\"/>\n",
                     hex(line.color),
                     coordinate(line.width),
                     data(path),
                 ));
             }
+            Mark::Text(label) => text.push_str(&format!(
+                "<path fill=\"{}\" aria-label=\"{}\" d=\"{}\"/>\n",
+                hex(label.color),
+                escaped(&label.text),
+                data(&label.path)
+            )),
         }
     }
     text.push_str("</svg>\n");

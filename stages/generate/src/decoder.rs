@@ -89,6 +89,22 @@ impl Decoder {
     /// # Errors
     /// A token outside the vocabulary or a cache without room; candle's own.
     pub fn forward(&self, run: Run, slots: &mut [Slot<'_>], wanted: Wanted) -> Result<Tensor, Error> {
+        self.check(slots)?;
+        self.run(run, slots, wanted).map_err(failed)
+    }
+
+    /// Runs the new tokens of all slots together and returns their last hidden states, behind the final norm:
+    /// `[rows, hidden]` in the order of the slots. A row's bits depend on its own sequence alone.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`].
+    pub fn hidden(&self, run: Run, slots: &mut [Slot<'_>]) -> Result<Tensor, Error> {
+        self.check(slots)?;
+        let states = self.states(run, slots).and_then(|x| self.norm.forward(run, &x));
+        states.map_err(failed)
+    }
+
+    fn check(&self, slots: &[Slot<'_>]) -> Result<(), Error> {
         for slot in slots.iter() {
             if slot.tokens.is_empty() || slot.tokens.len() > slot.cache.room() {
                 let (new, room) = (slot.tokens.len(), slot.cache.room());
@@ -107,11 +123,11 @@ impl Decoder {
                     .hint("tokenizer.json and config.json belong to different models"));
             }
         }
-        self.run(run, slots, wanted)
-            .map_err(|cause| Error::internal("the model could not be run").cause(cause))
+        Ok(())
     }
 
-    fn run(&self, run: Run, slots: &mut [Slot<'_>], wanted: Wanted) -> CandleResult<Tensor> {
+    /// What the last layer gives for the new tokens, before the final norm.
+    fn states(&self, run: Run, slots: &mut [Slot<'_>]) -> CandleResult<Tensor> {
         let tokens: Vec<u32> = slots.iter().flat_map(|slot| slot.tokens.iter().copied()).collect();
         let rows = tokens.len();
         let mut x = self
@@ -132,6 +148,12 @@ impl Decoder {
         for slot in slots.iter_mut() {
             slot.cache.advance(slot.tokens.len());
         }
+        Ok(x)
+    }
+
+    fn run(&self, run: Run, slots: &mut [Slot<'_>], wanted: Wanted) -> CandleResult<Tensor> {
+        let rows: usize = slots.iter().map(|slot| slot.tokens.len()).sum();
+        let mut x = self.states(run, slots)?;
         if wanted == Wanted::Last && rows > slots.len() {
             let last: Vec<u32> = slots
                 .iter()
@@ -149,4 +171,8 @@ impl Decoder {
             None => Ok(logits),
         }
     }
+}
+
+fn failed(cause: candle_core::Error) -> Error {
+    Error::internal("the model could not be run").cause(cause)
 }

@@ -3,7 +3,9 @@
 //! A request's result depends on its prompt, its sampling settings and its random stream alone: kernels are invariant,
 //! random numbers are drawn by token position, and what shares the batch only decides when it is computed.
 
+mod hidden;
 mod prefix;
+mod scoring;
 mod sequence;
 
 use crate::cache::{Cache, Meter};
@@ -21,7 +23,7 @@ use fracture_stage::Error;
 use prefix::{Prefix, Prefixes};
 use rayon::prelude::*;
 use sequence::Sequence;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// How an engine runs. Nothing here changes a result.
@@ -75,6 +77,8 @@ pub struct Finished {
     pub row: RawRow,
     /// The completion's text.
     pub text: String,
+    /// Of [`Engine::submit_scored`]: the log-probability of each token that was asked for, in nats.
+    pub scores: Vec<f64>,
 }
 
 /// What one step did.
@@ -107,6 +111,7 @@ pub struct Engine {
     waiting: VecDeque<Waiting>,
     reserved: u64,
     active: Vec<Sequence>,
+    scored: HashMap<u64, Arc<[u32]>>,
 }
 
 /// Prompt positions that are computed together.
@@ -162,6 +167,7 @@ impl Engine {
             waiting,
             reserved: 0,
             active,
+            scored: HashMap::new(),
         })
     }
 
@@ -254,7 +260,7 @@ impl Engine {
         let (ended, active): (Vec<_>, Vec<_>) = std::mem::take(&mut self.active).into_iter().partition(Sequence::ended);
         self.active = active;
         for sequence in ended {
-            let (ticket, outcome) = sequence.finish(&self.text);
+            let (ticket, outcome) = self.conclude(sequence);
             done(ticket, outcome);
         }
         let (active, waiting) = (self.active.len() as u32, self.waiting.len() as u32);

@@ -172,6 +172,28 @@ impl Sampler {
         })
     }
 
+    /// The log-probabilities, in nats, of some tokens under the model's own distribution: softmax of the raw `logits
+    /// [vocabulary]`. A token outside the vocabulary has none, negative infinity.
+    ///
+    /// # Errors
+    /// Logits that are not finite.
+    pub fn weigh(&mut self, logits: &[f32], tokens: &[u32]) -> Result<Vec<f64>, NotFinite> {
+        let top = kernel::maximum(self.unit, logits);
+        self.raw.clear();
+        self.raw.extend_from_slice(logits);
+        kernel::exp_shifted(self.unit, &mut self.raw, top);
+        let total = sum(&self.raw);
+        if !top.is_finite() || !total.is_finite() {
+            return Err(NotFinite);
+        }
+        let normaliser = f64::from(top) + libm::log(total);
+        let weigh = |token: &u32| {
+            let logit = logits.get(*token as usize);
+            logit.map_or(f64::NEG_INFINITY, |logit| f64::from(*logit) - normaliser)
+        };
+        Ok(tokens.iter().map(weigh).collect())
+    }
+
     fn penalise(&mut self, logits: &[f32], penalty: f32, seen: impl Iterator<Item = u32>) {
         for token in seen {
             // From the raw logit, so that a token that occurred twice is penalised once.

@@ -2,9 +2,25 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
+mod memory;
+
+pub mod flow;
+pub mod landscape;
+pub mod numbers;
+pub mod stackelberg;
+
+#[cfg(test)]
+mod testing;
+
 use fracture_stage::Declaration;
 
 /// The stage kinds of this crate.
 pub fn declarations() -> Vec<Declaration> {
-    Vec::new()
+    vec![
+        landscape::declaration(),
+        flow::declaration(),
+        stackelberg::declaration(),
+        numbers::declaration(),
+    ]
 }

@@ -12,11 +12,12 @@ use ort::session::builder::PrepackedWeights;
 
 use crate::config::{Activation, JudgeConfig};
 use crate::layout::Layout;
+use crate::provider::Provider;
 use crate::raw::RawRow;
 use crate::runtime::Runtime;
 use crate::session::{Batch, Judge};
 use crate::shape::{Shape, Shapes};
-use crate::tokenize::{Text, TextEncoder, Window};
+use crate::tokenize::{Encoded, Text, TextEncoder, Window};
 
 /// Models up to this size get a session per thread, bytes with external data.
 const SMALL_MODEL: u64 = 128 << 20;
@@ -24,6 +25,20 @@ const SMALL_MODEL: u64 = 128 << 20;
 const CAPACITY: usize = 2048;
 /// Batches per thread in one step, so that steps stay short.
 const BATCHES: usize = 4;
+
+/// Texts that one thread tokenizes at a time.
+const CHUNK: usize = 16;
+
+/// The logits of a batch, `[windows, labels]`.
+type Run = Result<Vec<Vec<f32>>, Error>;
+/// The windows of a text.
+type Tokenized = Result<Encoded, Error>;
+
+/// What a thread did.
+enum Job {
+    Ran(Run),
+    Encoded(Vec<Tokenized>),
+}
 
 /// How a judge is run. Nothing here but `max_length` and `stride` moves a result.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,6 +73,7 @@ pub struct Classifier {
     config: JudgeConfig,
     shown: String,
     version: String,
+    provider: Provider,
     new: VecDeque<(Ticket, Text)>,
     rows: HashMap<u64, Row>,
     queues: BTreeMap<Shape, VecDeque<Waiting>>,
@@ -106,6 +122,7 @@ impl Classifier {
             config,
             shown: layout.model.display().to_string(),
             version: runtime.version().to_owned(),
+            provider: runtime.provider(),
             new: VecDeque::new(),
             rows: HashMap::new(),
             queues: BTreeMap::new(),
@@ -145,17 +162,34 @@ impl Classifier {
         self.new.push_back((ticket, text));
     }
 
-    /// Tokenizes what is new and runs full batches; without `more`, and when there is no room for more, also others. Hands out
+    /// Runs full batches and tokenizes what is new beside them; without `more`, and when there is no room for more, runs
+    /// others too. Hands out
     /// finished rows ([`RawRow::encode`]); a text whose logits are not finite fails alone.
     ///
     /// # Errors
     /// When the session fails.
     pub fn step(&mut self, more: bool, done: &mut dyn FnMut(Ticket, Outcome)) -> Result<Progress, Error> {
-        let mut units = self.tokenize(done);
-        let batches = self.take_batches(more);
-        let runs = self.run(&batches)?;
+        let partial = !more && self.new.is_empty();
+        let mut batches = self.take_batches(partial);
+        let mut texts: Vec<(Ticket, Text)> = Vec::new();
+        let mut units = 0;
+        if batches.is_empty() {
+            // Nothing to compute yet: tokenizing comes first.
+            let new: Vec<_> = self.new.drain(..).collect();
+            let (_, encoded) = self.compute(&[], &new);
+            units += self.queue(new, encoded, done);
+            batches = self.take_batches(false);
+            if batches.is_empty() && (!more || self.room() == 0) {
+                batches = self.take_batches(true);
+            }
+        } else {
+            texts.extend(self.new.drain(..));
+        }
+        // What came in meanwhile is tokenized beside the batches.
+        let (runs, encoded) = self.compute(&batches, &texts);
+        units += self.queue(texts, encoded, done);
         for ((_, waiting), logits) in batches.into_iter().zip(runs) {
-            for (waiting, logits) in waiting.into_iter().zip(logits) {
+            for (waiting, logits) in waiting.into_iter().zip(logits?) {
                 units += u64::from(self.finish(waiting.row, waiting.index, logits, done));
             }
         }
@@ -169,17 +203,17 @@ impl Classifier {
     pub fn provenance(&self) -> Vec<(String, String)> {
         vec![
             ("onnxruntime".to_owned(), self.version.clone()),
-            ("provider".to_owned(), "cpu".to_owned()),
+            ("provider".to_owned(), self.provider.name().to_owned()),
         ]
     }
 
-    /// Tokenizes everything new, on all threads. Returns how many texts failed.
-    fn tokenize(&mut self, done: &mut dyn FnMut(Ticket, Outcome)) -> u64 {
-        let texts: Vec<(Ticket, Text)> = self.new.drain(..).collect();
-        let encoder = &self.encoder;
-        let encoded = on_threads(self.sessions.len(), texts.len(), |index| {
-            encoder.encode(&texts[index].1)
-        });
+    /// Puts the windows of tokenized texts into the queues of their shapes. Returns how many texts failed.
+    fn queue(
+        &mut self,
+        texts: Vec<(Ticket, Text)>,
+        encoded: Vec<Tokenized>,
+        done: &mut dyn FnMut(Ticket, Outcome),
+    ) -> u64 {
         let mut failed = 0;
         for ((ticket, _), encoded) in texts.into_iter().zip(encoded) {
             let encoded = match encoded {
@@ -216,11 +250,10 @@ impl Classifier {
         failed
     }
 
-    /// The batches of this step, the costliest first so that threads end together. Without `more`, shapes that are not full
-    /// run too; with it, only when nothing is full and no room is left, so that a step always gets somewhere.
-    fn take_batches(&mut self, more: bool) -> Vec<(Shape, Vec<Waiting>)> {
+    /// The batches of this step, the costliest first so that threads end together. With `partial`, shapes that are not full
+    /// run too.
+    fn take_batches(&mut self, partial: bool) -> Vec<(Shape, Vec<Waiting>)> {
         let most = self.sessions.len() * BATCHES;
-        let partial = !more || (self.room() == 0 && self.queues.iter().all(|(shape, queue)| queue.len() < shape.rows));
         let mut batches = Vec::new();
         for (shape, queue) in self.queues.iter_mut().rev() {
             while batches.len() < most && !queue.is_empty() && (partial || queue.len() >= shape.rows) {
@@ -232,26 +265,48 @@ impl Classifier {
         batches
     }
 
-    /// Runs batches on all sessions; the results are in the order of the batches.
-    fn run(&mut self, batches: &[(Shape, Vec<Waiting>)]) -> Result<Vec<Vec<Vec<f32>>>, Error> {
-        let padding = self.encoder.padding();
+    /// Runs batches on all sessions and tokenizes texts beside them; the results are in the order of both.
+    fn compute(&mut self, batches: &[(Shape, Vec<Waiting>)], texts: &[(Ticket, Text)]) -> (Vec<Run>, Vec<Tokenized>) {
+        let (encoder, padding) = (&self.encoder, self.encoder.padding());
+        let encode = |texts: &[(Ticket, Text)]| -> Vec<Tokenized> {
+            texts.iter().map(|(_, text)| encoder.encode(text)).collect()
+        };
+        let batch = |(shape, waiting): &(Shape, Vec<Waiting>), judge: &mut Judge| -> Run {
+            let windows = waiting.iter().map(|waiting| &waiting.window).collect();
+            judge.run(&Batch { shape: *shape, windows }, padding)
+        };
+        if let [judge] = &mut self.sessions[..] {
+            // The threads are inside the operators; tokenizing takes one more beside them.
+            return std::thread::scope(|scope| {
+                let other = (!texts.is_empty()).then(|| scope.spawn(|| encode(texts)));
+                let runs = batches.iter().map(|one| batch(one, judge)).collect();
+                let encoded = other.map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+                (runs, encoded.unwrap_or_default())
+            });
+        }
+        let chunks: Vec<&[(Ticket, Text)]> = texts.chunks(CHUNK).collect();
+        let threads = self.sessions.len();
         let idle: Mutex<Vec<&mut Judge>> = Mutex::new(self.sessions.iter_mut().collect());
-        let threads = lock(&idle).len();
-        let results = on_threads(threads, batches.len(), |index| {
-            let (shape, waiting) = &batches[index];
-            let batch = Batch {
-                shape: *shape,
-                windows: waiting.iter().map(|waiting| &waiting.window).collect(),
+        let results = on_threads(threads, batches.len() + chunks.len(), |index| {
+            let Some(one) = batches.get(index) else {
+                return Job::Encoded(encode(chunks[index - batches.len()]));
             };
             // There are as many sessions as threads, so one is idle.
             let Some(judge) = lock(&idle).pop() else {
-                return Err(Error::internal("more threads than sessions"));
+                return Job::Ran(Err(Error::internal("more threads than sessions")));
             };
-            let logits = judge.run(&batch, padding);
+            let logits = batch(one, judge);
             lock(&idle).push(judge);
-            logits
+            Job::Ran(logits)
         });
-        results.into_iter().collect()
+        let (mut runs, mut encoded) = (Vec::new(), Vec::new());
+        for result in results {
+            match result {
+                Job::Ran(run) => runs.push(run),
+                Job::Encoded(some) => encoded.extend(some),
+            }
+        }
+        (runs, encoded)
     }
 
     /// Stores the logits of a window; hands out the row when it was the last. Returns whether it did.
@@ -310,7 +365,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// `work(0 .. count)` on at most `threads` threads; the results in order.
-fn on_threads<T: Send>(threads: usize, count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+pub fn on_threads<T: Send>(threads: usize, count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     if threads <= 1 || count <= 1 {
         return (0..count).map(work).collect();
     }
@@ -340,5 +395,7 @@ fn on_threads<T: Send>(threads: usize, count: usize, work: impl Fn(usize) -> T +
     all.into_iter().map(|(_, result)| result).collect()
 }
 
+#[cfg(test)]
+mod nasty;
 #[cfg(test)]
 mod tests;

@@ -1,17 +1,21 @@
-//! Judging texts with classifiers through ONNX Runtime.
+//! Judging texts: with classifiers through ONNX Runtime, and with language models that give a verdict.
 //!
 //! [`Layout`] finds the files of a judge, [`Runtime`] finds and loads the library, [`Classifier`] turns texts into raw logits
-//! in batches of fixed shapes, [`RawRow`] is what is memoised, and [`Scoring`] turns raw logits into probabilities.
+//! in batches of fixed shapes, [`RawRow`] is what is memoised, and [`Scoring`] turns raw logits into probabilities. [`generative`] asks a language model on the
+//! running batch of `generate`; [`canaries`] watches either.
 
+pub mod canaries;
 pub mod classifier;
 pub mod config;
 pub mod fetch;
+pub mod generative;
 pub mod graph;
 pub mod layout;
+pub mod provider;
 pub mod raw;
 pub mod runtime;
 pub mod score;
-mod session;
+pub mod session;
 pub mod shape;
 pub mod stage;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use fracture_stage::{Error, ErrorKind};
 use ort::environment::Environment;
 
 use crate::fetch::{self, Package};
+use crate::provider::Provider;
 
 /// The oldest minor version of ONNX Runtime 1.x that the `api-24` feature of `ort` takes.
 const OLDEST_MINOR: u32 = 24;
@@ -135,6 +136,7 @@ impl fmt::Display for Note {
 pub struct Runtime {
     environment: Environment,
     resolved: Resolved,
+    provider: Provider,
 }
 
 static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
@@ -164,7 +166,14 @@ impl Runtime {
             match open(&resolved.path) {
                 Ok(environment) => {
                     resolved.version = resolved.version.or_else(build_version);
-                    return Ok(loaded.insert(Self { environment, resolved }).clone());
+                    let provider = Provider::default();
+                    return Ok(loaded
+                        .insert(Self {
+                            environment,
+                            resolved,
+                            provider,
+                        })
+                        .clone());
                 }
                 Err(cause) => {
                     tried.push(cause);
@@ -186,6 +195,21 @@ impl Runtime {
     /// The version of the library, `unknown` when it does not say.
     pub fn version(&self) -> &str {
         self.resolved.version.as_deref().unwrap_or("unknown")
+    }
+
+    /// The runtime with sessions on another execution provider.
+    ///
+    /// # Errors
+    /// When this program was built without it.
+    pub fn on(mut self, provider: Provider) -> Result<Self, Error> {
+        provider.check()?;
+        self.provider = provider;
+        Ok(self)
+    }
+
+    /// Where its sessions compute.
+    pub fn provider(&self) -> Provider {
+        self.provider
     }
 
     pub(crate) fn environment(&self) -> &Environment {

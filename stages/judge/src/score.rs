@@ -170,6 +170,14 @@ impl Scoring {
     }
 }
 
+/// The probabilities of logits, one each.
+pub(crate) fn probabilities(activation: Activation, logits: &[f32]) -> Vec<f64> {
+    match activation {
+        Activation::Softmax => softmax(logits),
+        Activation::Sigmoid => logits.iter().map(|logit| sigmoid(f64::from(*logit))).collect(),
+    }
+}
+
 const GENERIC: &str = "the judge's labels are placeholders and are never guessed: say what they mean, \
                        e.g. labels: { LABEL_0: safe, LABEL_1: unsafe }";
 

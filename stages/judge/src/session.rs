@@ -1,10 +1,11 @@
-//! One ONNX Runtime session of a judge: which inputs and output it has, and running one batch.
+//! One ONNX Runtime session of a text model: which inputs and output it has, and running one batch.
+//!
+//! A [`Network`] is any graph over token ids; a [`Judge`] is one that gives logits.
 
 use std::borrow::Cow;
 
 use fracture_stage::Error;
 use half::f16;
-use ort::ep;
 use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, TensorElementType, TensorRef, ValueType};
@@ -34,19 +35,32 @@ impl Feed {
 }
 
 /// A batch of windows in one shape.
-pub(crate) struct Batch<'a> {
+pub struct Batch<'a> {
+    /// The shape.
     pub shape: Shape,
     /// At most `shape.rows`, each at most `shape.length` long.
     pub windows: Vec<&'a Window>,
 }
 
-/// A loaded graph.
-pub(crate) struct Judge {
+/// The outputs of a graph: name and number of dimensions, where the graph says it.
+pub type GraphOutputs = [(String, Option<usize>)];
+
+/// Chooses the output that is read from those of a graph; the text is the model's path, for the error.
+pub type ChooseOutput = fn(&GraphOutputs, &str) -> Result<String, Error>;
+
+/// A loaded graph over token ids.
+pub struct Network {
     session: Session,
     feeds: Vec<(String, Feed, TensorElementType)>,
     output: String,
-    pub(crate) constraints: Constraints,
+    constraints: Constraints,
     shown: String,
+}
+
+/// A loaded sequence classifier.
+pub(crate) struct Judge {
+    network: Network,
+    pub(crate) constraints: Constraints,
 }
 
 impl Judge {
@@ -57,10 +71,54 @@ impl Judge {
         threads: usize,
         weights: Option<&PrepackedWeights>,
     ) -> Result<Self, Error> {
+        let network = Network::load(layout, runtime, threads, weights, logits)?;
+        Ok(Self {
+            constraints: network.constraints,
+            network,
+        })
+    }
+
+    /// The logits of each window, `[windows, labels]`.
+    pub(crate) fn run(&mut self, batch: &Batch<'_>, padding: Padding) -> Result<Vec<Vec<f32>>, Error> {
+        let rows = batch.shape.rows;
+        let (dimensions, logits) = self.network.run(batch, padding)?;
+        match dimensions[..] {
+            [found, labels] if usize::try_from(found) == Ok(rows) && labels > 0 => {
+                let labels = logits.len() / rows;
+                Ok(logits
+                    .chunks(labels)
+                    .take(batch.windows.len())
+                    .map(<[f32]>::to_vec)
+                    .collect())
+            }
+            _ => Err(
+                Error::input(format!("{} is no sequence classifier", self.network.shown))
+                    .cause(format!(
+                        "its output `{}` has the shape {dimensions:?} for {rows} texts, not [{rows}, labels]",
+                        self.network.output
+                    ))
+                    .hint("export the model with `optimum-cli export onnx --task text-classification`"),
+            ),
+        }
+    }
+}
+
+impl Network {
+    /// Loads the model with `threads` threads inside each operator.
+    ///
+    /// # Errors
+    /// When the runtime refuses the graph, it wants an input that no text gives, or none of its outputs will do.
+    pub fn load(
+        layout: &Layout,
+        runtime: &Runtime,
+        threads: usize,
+        weights: Option<&PrepackedWeights>,
+        choose: ChooseOutput,
+    ) -> Result<Self, Error> {
         let shown = layout.model.display().to_string();
         let build = || -> Result<SessionBuilder, ort::Error> {
             let builder = Session::builder(runtime.environment())?
-                .with_execution_providers([ep::CPU::default().build()])?
+                .with_execution_providers([runtime.provider().dispatch()])?
                 .with_optimization_level(GraphOptimizationLevel::All)?
                 .with_deterministic_compute(true)?
                 .with_inter_threads(1)?
@@ -73,7 +131,7 @@ impl Judge {
         let session = build().and_then(|mut builder| builder.commit_from_file(&layout.model));
         let session = session.map_err(|e| refused(layout, runtime, &e))?;
         let feeds = feeds(&session, &shown)?;
-        let output = output(&session, &shown)?;
+        let output = choose(&outputs(&session), &shown)?;
         let constraints = Constraints {
             alone: layout.graph.batch_dependent,
             ..fixed(&session)
@@ -87,8 +145,16 @@ impl Judge {
         })
     }
 
-    /// The logits of each window, `[windows, labels]`.
-    pub(crate) fn run(&mut self, batch: &Batch<'_>, padding: Padding) -> Result<Vec<Vec<f32>>, Error> {
+    /// What the graph fixes of its inputs' shape.
+    pub fn constraints(&self) -> Constraints {
+        self.constraints
+    }
+
+    /// The dimensions and the values of the output, the rows of `batch.shape` in order, dummies included.
+    ///
+    /// # Errors
+    /// When the session fails.
+    pub fn run(&mut self, batch: &Batch<'_>, padding: Padding) -> Result<(Vec<i64>, Vec<f32>), Error> {
         let Shape { rows, length } = batch.shape;
         let failed = |e: ort::Error| {
             Error::task(format!(
@@ -110,23 +176,7 @@ impl Judge {
         let value = outputs
             .get(&self.output)
             .ok_or_else(|| Error::internal("a session lost its output"))?;
-        let (dimensions, logits) = extract(value).map_err(failed)?;
-        match dimensions[..] {
-            [found, labels] if usize::try_from(found) == Ok(rows) && labels > 0 => {
-                let labels = logits.len() / rows;
-                Ok(logits
-                    .chunks(labels)
-                    .take(batch.windows.len())
-                    .map(<[f32]>::to_vec)
-                    .collect())
-            }
-            _ => Err(Error::input(format!("{} is no sequence classifier", self.shown))
-                .cause(format!(
-                    "its output `{}` has the shape {dimensions:?} for {rows} texts, not [{rows}, labels]",
-                    self.output
-                ))
-                .hint("export the model with `optimum-cli export onnx --task text-classification`")),
-        }
+        extract(value).map_err(failed)
     }
 }
 
@@ -223,19 +273,30 @@ fn feeds(session: &Session, shown: &str) -> Result<Vec<(String, Feed, TensorElem
     Err(Error::input(format!("{shown} has no input `input_ids`")).cause("it is no text classifier"))
 }
 
-/// `logits`, else the only output.
-fn output(session: &Session, shown: &str) -> Result<String, Error> {
-    let names: Vec<&str> = session.outputs().iter().map(|output| output.name()).collect();
-    let name = match names[..] {
-        [only] => only,
-        _ if names.contains(&"logits") => "logits",
-        _ => {
-            return Err(Error::input(format!("{shown} has no output `logits`"))
-                .cause(format!("its outputs are {}", names.join(", ")))
-                .hint("export the model with `optimum-cli export onnx --task text-classification`"));
-        }
+/// The outputs of the graph.
+fn outputs(session: &Session) -> Vec<(String, Option<usize>)> {
+    let rank = |kind: &ValueType| match kind {
+        ValueType::Tensor { shape, .. } => Some(shape.len()),
+        _ => None,
     };
-    Ok(name.to_owned())
+    let outputs = session.outputs().iter();
+    outputs
+        .map(|output| (output.name().to_owned(), rank(output.dtype())))
+        .collect()
+}
+
+/// `logits`, else the only output.
+fn logits(outputs: &GraphOutputs, shown: &str) -> Result<String, Error> {
+    match outputs {
+        [(only, _)] => Ok(only.clone()),
+        _ if outputs.iter().any(|(name, _)| name == "logits") => Ok("logits".to_owned()),
+        _ => {
+            let names: Vec<&str> = outputs.iter().map(|(name, _)| name.as_str()).collect();
+            Err(Error::input(format!("{shown} has no output `logits`"))
+                .cause(format!("its outputs are {}", names.join(", ")))
+                .hint("export the model with `optimum-cli export onnx --task text-classification`"))
+        }
+    }
 }
 
 /// The dimensions of `input_ids` that the graph fixes.

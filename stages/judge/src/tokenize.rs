@@ -11,6 +11,11 @@ use tokenizers::{Encoding, Tokenizer};
 use crate::config::JudgeConfig;
 use crate::layout::Layout;
 
+/// Embeddings may be padded to a multiple of this.
+const PADDED_TO: u64 = 64;
+/// Beyond that, one row in so many may have no token.
+const SPARE_SHARE: u64 = 200;
+
 /// What is judged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Text {
@@ -208,7 +213,8 @@ impl TextEncoder {
     }
 }
 
-/// Every id of the tokenizer must be a row of the model's embedding: the graph's own table counts, else `vocab_size`.
+/// Every id of the tokenizer must be a row of the model's embedding: the graph's own table counts, else `vocab_size`. A
+/// tokenizer that is much smaller belongs to another model too, although its ids happen to fit.
 fn fits(tokenizer: &Tokenizer, config: &JudgeConfig, layout: &Layout) -> Result<(), Error> {
     let (rows, source): (u64, &Path) = match (layout.graph.vocabulary, config.vocabulary) {
         (Some(rows), _) => (rows, &layout.model),
@@ -220,18 +226,26 @@ fn fits(tokenizer: &Tokenizer, config: &JudgeConfig, layout: &Layout) -> Result<
         .into_iter()
         .map(|(token, id)| (id, token))
         .max();
-    match last {
-        Some((id, token)) if u64::from(id) >= rows => Err(Error::input(format!(
-            "{} does not fit the model",
-            layout.tokenizer.display()
-        ))
-        .cause(format!(
-            "the token `{token}` has the id {id}, and {} has {rows} rows of tokens",
-            source.display()
-        ))
-        .hint("take tokenizer.json and the model from one export")),
-        _ => Ok(()),
+    let Some((id, token)) = last else { return Ok(()) };
+    let refused = |cause: String| {
+        Error::input(format!("{} does not fit the model", layout.tokenizer.display()))
+            .cause(cause)
+            .hint("take tokenizer.json and the model from one export")
+    };
+    let (id, source) = (u64::from(id), source.display());
+    if id >= rows {
+        return Err(refused(format!(
+            "the token `{token}` has the id {id}, and {source} has {rows} rows of tokens"
+        )));
     }
+    // Embeddings are padded to a multiple for speed, and some models keep a few rows for later.
+    let (tokens, spare) = (id + 1, rows - id - 1);
+    if tokens.next_multiple_of(PADDED_TO) < rows && spare * SPARE_SHARE > rows {
+        return Err(refused(format!(
+            "it has {tokens} tokens, and {source} has {rows} rows of tokens"
+        )));
+    }
+    Ok(())
 }
 
 /// The padding that the model was exported with: the configuration's id, else the tokenizer's own, else its padding token.

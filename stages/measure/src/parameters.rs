@@ -15,7 +15,6 @@ pub const FEWEST_DRAWS: u32 = 100;
 /// One value or a list of them, in the JSON Schema; both arrive as a list.
 #[derive(JsonSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "only its JSON Schema is used")]
 pub enum OneOrMany<T> {
     /// One.
     One(T),

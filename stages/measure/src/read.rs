@@ -4,6 +4,7 @@ use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, Larg
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
 use fracture_cache::ColumnType;
+use fracture_science::ScienceError;
 use fracture_stage::manifest::type_name;
 use fracture_stage::view::concat_column;
 use fracture_stage::{Error, Schemas, View};
@@ -14,26 +15,41 @@ pub fn has(views: &[&View], name: &str) -> bool {
 }
 
 /// A column as text; `None` when no table has it.
+///
+/// # Errors
+/// When the store can not deliver the column or a value can not be read so.
 pub fn text(views: &[&View], name: &str) -> Result<Option<LargeStringArray>, Error> {
     read(views, name, &DataType::LargeUtf8)
 }
 
 /// A column as numbers; `None` when no table has it.
+///
+/// # Errors
+/// When the store can not deliver the column or a value can not be read so.
 pub fn numbers(views: &[&View], name: &str) -> Result<Option<Float64Array>, Error> {
     read(views, name, &DataType::Float64)
 }
 
 /// A column as whole numbers; `None` when no table has it.
+///
+/// # Errors
+/// When the store can not deliver the column or a value can not be read so.
 pub fn integers(views: &[&View], name: &str) -> Result<Option<Int64Array>, Error> {
     read(views, name, &DataType::Int64)
 }
 
 /// A column of flags; `None` when no table has it.
+///
+/// # Errors
+/// When the store can not deliver the column or a value can not be read so.
 pub fn flags(views: &[&View], name: &str) -> Result<Option<BooleanArray>, Error> {
     read(views, name, &DataType::Boolean)
 }
 
 /// A column that must be there.
+///
+/// # Errors
+/// When it is not; the error lists the columns that are.
 pub fn required<A>(column: Option<A>, name: &str, views: &[&View]) -> Result<A, Error> {
     let names = || {
         views
@@ -53,6 +69,9 @@ fn read<A: Array + Clone + 'static>(views: &[&View], name: &str, to: &DataType) 
 }
 
 /// A strict cast: what can not be read is an error, never null.
+///
+/// # Errors
+/// When a value can not be read so; the error names the column.
 pub fn cast<A: Array + Clone + 'static>(column: &ArrayRef, name: &str, to: &DataType) -> Result<A, Error> {
     let wrong = || {
         Error::task(format!(
@@ -83,6 +102,9 @@ pub fn number_at(column: &Float64Array, row: usize) -> f64 {
 }
 
 /// Checks at plan time that a column can be read as numbers.
+///
+/// # Errors
+/// When it is text or a list.
 pub fn check_number(schemas: &Schemas, port: &str, column: &str) -> Result<(), Error> {
     for schema in schemas.at(port) {
         let kind = schema.field(column).and_then(|field| field.kind);
@@ -101,4 +123,12 @@ pub fn check_number(schemas: &Schemas, port: &str, column: &str) -> Result<(), E
         }
     }
     Ok(())
+}
+
+/// An error of the numbers as one of the task.
+pub fn science(error: ScienceError) -> Error {
+    match error {
+        ScienceError::Shape { .. } => Error::pipeline(error.to_string()).hint("say `aggregate: product`"),
+        other => Error::task(other.to_string()),
+    }
 }

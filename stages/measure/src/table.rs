@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, LargeStringArray, UInt32Array, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, LargeStringArray, UInt32Array, new_null_array};
 use arrow::compute::take;
 use arrow::datatypes::{Field, Schema as ArrowSchema};
 use arrow::record_batch::RecordBatch;
 use fracture_cache::ColumnType;
 use fracture_stage::{Completeness, Error, Field as PlannedField, Output, Schema};
+
+use crate::rows::Measured;
 
 /// How a column is read off a line.
 pub enum Read<L> {
@@ -17,7 +19,18 @@ pub enum Read<L> {
     Count(fn(&L) -> usize),
     /// A number; null where it is not defined.
     Number(fn(&L) -> Option<f64>),
+    /// Yes or no; null where it is not defined.
+    Flag(fn(&L) -> Option<bool>),
 }
+
+// By hand: deriving would ask lines to be copied, which are only read.
+impl<L> Clone for Read<L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L> Copy for Read<L> {}
 
 /// A column of a table of lines.
 pub struct Column<L> {
@@ -26,6 +39,14 @@ pub struct Column<L> {
     /// Where its values come from.
     pub read: Read<L>,
 }
+
+impl<L> Clone for Column<L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L> Copy for Column<L> {}
 
 /// A column of text.
 pub const fn text<L>(name: &'static str, read: for<'a> fn(&'a L) -> Option<&'a str>) -> Column<L> {
@@ -51,12 +72,21 @@ pub const fn number<L>(name: &'static str, read: fn(&L) -> Option<f64>) -> Colum
     }
 }
 
+/// A column of yes and no.
+pub const fn flag<L>(name: &'static str, read: fn(&L) -> Option<bool>) -> Column<L> {
+    Column {
+        name,
+        read: Read::Flag(read),
+    }
+}
+
 impl<L> Column<L> {
     fn kind(&self) -> ColumnType {
         match self.read {
             Read::Text(_) => ColumnType::Text,
             Read::Count(_) => ColumnType::U32,
             Read::Number(_) => ColumnType::F64,
+            Read::Flag(_) => ColumnType::Bool,
         }
     }
 
@@ -71,6 +101,7 @@ impl<L> Column<L> {
                 let finite = |line| read(line).filter(|number| !number.is_nan());
                 Arc::new(lines.iter().map(finite).collect::<Float64Array>())
             }
+            Read::Flag(read) => Arc::new(lines.iter().map(read).collect::<BooleanArray>()),
         }
     }
 }
@@ -85,8 +116,22 @@ pub struct Lead {
     pub of_line: Vec<Option<u32>>,
 }
 
+/// The group columns of lines, each given by its group.
+pub fn leads(measured: &Measured, groups: impl Iterator<Item = usize>) -> Vec<Lead> {
+    let of_line: Vec<Option<u32>> = groups.map(|group| Some(group as u32)).collect();
+    let lead = |(name, values): &(String, ArrayRef)| Lead {
+        name: name.clone(),
+        groups: values.clone(),
+        of_line: of_line.clone(),
+    };
+    measured.by.iter().map(lead).collect()
+}
+
 /// A table of the columns in `lead`, then those of `lines`. A column of `lines` whose name is taken is left out: the group
 /// says the same (a `tau` that is a matrix variable).
+///
+/// # Errors
+/// An internal error when the columns have different lengths.
 pub fn batch<L>(lead: Vec<Lead>, columns: &[Column<L>], lines: &[L]) -> Result<RecordBatch, Error> {
     let mut fields = Vec::new();
     let mut arrays: Vec<ArrayRef> = Vec::new();
@@ -134,9 +179,11 @@ pub fn schema<L>(lead: Option<&[PlannedField]>, columns: &[Column<L>]) -> Schema
             });
         }
     }
+    // What tells groups apart is what readers join tables on.
+    let keys = lead.unwrap_or_default().iter().map(|field| field.name.clone());
     Schema {
         fields,
         completeness,
-        keys: Vec::new(),
+        keys: keys.filter(|name| name != "axis").collect(),
     }
 }

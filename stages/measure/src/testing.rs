@@ -149,6 +149,11 @@ pub fn stage(declaration: &Declaration, with: &Value) -> Box<dyn Stage> {
 
 /// Runs a task on tables at its first port.
 pub fn run(declaration: &Declaration, with: &Value, tables: &[View]) -> Result<Product, Error> {
+    run_ports(declaration, with, &[(declaration.ports[0].name, tables)])
+}
+
+/// Runs a task on tables at several ports.
+pub fn run_ports(declaration: &Declaration, with: &Value, ports: &[(&str, &[View])]) -> Result<Product, Error> {
     let stage = stage(declaration, with);
     let cancelled = AtomicBool::new(false);
     let open = Open {
@@ -159,9 +164,12 @@ pub fn run(declaration: &Declaration, with: &Value, tables: &[View]) -> Result<P
         progress: &|_, _| {},
         files: &NoFiles,
     };
-    let arriving = tables.iter().cloned().map(Incoming::Table).collect();
+    let arriving = |tables: &[View]| tables.iter().cloned().map(Incoming::Table).collect();
     let inputs = Inputs {
-        ports: vec![(declaration.ports[0].name.to_owned(), arriving)],
+        ports: ports
+            .iter()
+            .map(|(name, tables)| ((*name).to_owned(), arriving(tables)))
+            .collect(),
     };
     match stage.work() {
         Work::Whole(whole) => whole.run(&inputs, &open),
@@ -171,6 +179,15 @@ pub fn run(declaration: &Declaration, with: &Value, tables: &[View]) -> Result<P
 
 /// The schema that a task announces for tables at its first port, and the one that it has.
 pub fn announced(declaration: &Declaration, with: &Value, tables: &[View]) -> Vec<(String, Vec<String>)> {
+    announced_ports(declaration, with, &[(declaration.ports[0].name, tables)]).unwrap()
+}
+
+/// The same for tables at several ports.
+pub fn announced_ports(
+    declaration: &Declaration,
+    with: &Value,
+    ports: &[(&str, &[View])],
+) -> Result<Vec<(String, Vec<String>)>, Error> {
     use fracture_stage::{Completeness, Field, Schema, Schemas};
     let of = |view: &View| Schema {
         fields: view
@@ -189,15 +206,18 @@ pub fn announced(declaration: &Declaration, with: &Value, tables: &[View]) -> Ve
             .collect(),
     };
     let schemas = Schemas {
-        ports: vec![(declaration.ports[0].name.to_owned(), tables.iter().map(of).collect())],
+        ports: ports
+            .iter()
+            .map(|(name, tables)| ((*name).to_owned(), tables.iter().map(of).collect()))
+            .collect(),
     };
-    let outputs = stage(declaration, with).schema(&schemas, &NoFiles).unwrap();
+    let outputs = stage(declaration, with).schema(&schemas, &NoFiles)?;
     let described = |field: &Field| format!("{} {:?}", field.name, field.kind.unwrap());
     let columns = |schema: &Schema| schema.fields.iter().map(described).collect();
-    outputs
+    Ok(outputs
         .iter()
         .map(|(name, schema)| (name.to_owned(), columns(schema)))
-        .collect()
+        .collect())
 }
 
 /// The columns of a task's outputs in the same form.
@@ -260,4 +280,47 @@ pub fn integers(name: &str, values: &[i64]) -> RecordBatch {
     let column: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
     debug_assert_eq!(column.len(), values.len());
     RecordBatch::try_from_iter([(name, column)]).unwrap()
+}
+
+/// A label of a person.
+#[derive(Debug, Clone)]
+pub struct LabelRow {
+    pub item: String,
+    pub regime: &'static str,
+    pub rater: &'static str,
+    pub harmful: Option<bool>,
+}
+
+impl LabelRow {
+    /// A label of a rater without a name.
+    pub fn new(item: impl ToString, regime: &'static str, harmful: bool) -> Self {
+        Self {
+            item: item.to_string(),
+            regime,
+            rater: "",
+            harmful: Some(harmful),
+        }
+    }
+}
+
+/// Labels as `load` reads them: without an axis of their own, sample and draw 0.
+pub fn labels(rows: &[LabelRow]) -> View {
+    let text = |read: fn(&LabelRow) -> &str| -> ArrayRef {
+        Arc::new(rows.iter().map(read).map(Some).collect::<LargeStringArray>())
+    };
+    let zeros = || -> ArrayRef { Arc::new(UInt32Array::from(vec![0; rows.len()])) };
+    let said: BooleanArray = rows.iter().map(|row| row.harmful).collect();
+    let mut columns = vec![
+        ("item", text(|row| &row.item)),
+        ("axis", text(|_| "all")),
+        ("regime", text(|row| row.regime)),
+        ("sample", zeros()),
+        ("draw", zeros()),
+        ("unsafe_human", Arc::new(said) as ArrayRef),
+    ];
+    if rows.iter().any(|row| !row.rater.is_empty()) {
+        columns.push(("rater", text(|row| row.rater)));
+    }
+    let columns = columns.into_iter().map(|(name, column)| (name, column, true));
+    view(&RecordBatch::try_from_iter_with_nullable(columns).unwrap(), &[], &[])
 }

@@ -7,10 +7,15 @@ use serde::Deserialize;
 
 use crate::parameters::Objective;
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 8] = [
+    include_str!("../cues/XX-YY.json"),
+    include_str!("../cues/eval-deploy.json"),
     include_str!("../cues/fine-tuning.json"),
+    include_str!("../cues/free-paid.json"),
     include_str!("../cues/monitored-private.json"),
     include_str!("../cues/neutral-length.json"),
+    include_str!("../cues/opt-in.json"),
+    include_str!("../cues/tiers.json"),
 ];
 
 /// A family of cues: the same situation told from several sides.

@@ -21,7 +21,7 @@ use crate::template;
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     /// The pipeline's `vars`.
-    pub vars: Map<String, serde_json::Value>,
+    pub vars: Arc<Map<String, serde_json::Value>>,
     /// The values of the stage's own matrix.
     pub matrix: Map<String, serde_json::Value>,
 }

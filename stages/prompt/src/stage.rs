@@ -163,7 +163,7 @@ impl Prompt {
     fn variables(&self) -> Vec<(String, Value)> {
         let names: BTreeSet<&str> = self.regimes.iter().flat_map(Regime::names).collect();
         let mut found = Vec::new();
-        for (root, values) in [("vars", &self.around.vars), ("matrix", &self.around.matrix)] {
+        for (root, values) in [("vars", &*self.around.vars), ("matrix", &self.around.matrix)] {
             let of_root =
                 |name: &str| name == root || name.strip_prefix(root).is_some_and(|rest| rest.starts_with('.'));
             for name in names.iter().filter(|name| of_root(name)) {

@@ -58,7 +58,8 @@ pub fn stage(with: &Value) -> Result<Prompt, Vec<ParameterError>> {
         vars: serde_json::json!({"lab": "the lab", "other": 1})
             .as_object()
             .unwrap()
-            .clone(),
+            .clone()
+            .into(),
         matrix: serde_json::json!({"algorithm": "DPO"}).as_object().unwrap().clone(),
         ..Context::default()
     };

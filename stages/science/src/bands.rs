@@ -12,17 +12,22 @@ const DRAWS: usize = 2_000;
 
 /// Fills `low` and `high` of the points with a band that holds the whole gap at once: the gap plus and minus its
 /// bootstrap SE times the quantile of the largest standardised deviation over thresholds. Nothing is filled with fewer
-/// than two clusters.
-pub(crate) fn simultaneous_band(scores: &[ItemScore], points: &mut [FrontierPoint], options: &FrontierOptions) {
+/// than two clusters. Returns the one-sided p of the largest standardised gap: the share of draws whose largest deviation
+/// upwards reaches it, so a small one says that deploy risk exceeds train risk at some threshold.
+pub(crate) fn simultaneous_band(
+    scores: &[ItemScore],
+    points: &mut [FrontierPoint],
+    options: &FrontierOptions,
+) -> Option<f64> {
     let nodes = nodes(points.len());
     let sums = gap_sums(scores, points, &nodes);
     let draws = options.bootstrap.min(DRAWS);
     if sums.len() < 2 || draws == 0 {
-        return;
+        return None;
     }
     let mut columns = sums.draws(draws, options.seed);
     let weights = columns.pop().unwrap_or_default();
-    let mut largest = vec![0.0f64; draws];
+    let (mut largest, mut upwards, mut observed) = (vec![0.0f64; draws], vec![0.0f64; draws], 0.0f64);
     let mut errors = Vec::with_capacity(nodes.len());
     for (column, &node) in columns.iter().zip(&nodes) {
         let gap = points[node].gap;
@@ -30,10 +35,11 @@ pub(crate) fn simultaneous_band(scores: &[ItemScore], points: &mut [FrontierPoin
         let defined = deviations.iter().filter(|d| !d.is_nan()).count().max(1) as f64;
         let error = (deviations.iter().filter(|d| !d.is_nan()).map(|d| d * d).sum::<f64>() / defined).sqrt();
         if error > 0.0 {
-            largest
-                .iter_mut()
-                .zip(&deviations)
-                .for_each(|(max, d)| *max = max.max(d.abs() / error));
+            observed = observed.max(gap / error);
+            for ((largest, upwards), d) in largest.iter_mut().zip(&mut upwards).zip(&deviations) {
+                *largest = largest.max(d.abs() / error);
+                *upwards = upwards.max(d / error);
+            }
         }
         errors.push(error);
     }
@@ -48,6 +54,9 @@ pub(crate) fn simultaneous_band(scores: &[ItemScore], points: &mut [FrontierPoin
     for (&node, error) in nodes.iter().zip(&errors) {
         widen(&mut points[node], reach * error);
     }
+    // A rounding error below counts as reached: the bootstrap repeats the sample itself.
+    let reached = upwards.iter().filter(|up| **up >= observed * (1.0 - 1e-12)).count();
+    Some((reached + 1) as f64 / (draws + 1) as f64)
 }
 
 fn widen(point: &mut FrontierPoint, half: f64) {

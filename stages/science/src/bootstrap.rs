@@ -94,9 +94,13 @@ impl ClusterSums {
 
     /// The weighted sums of every draw, `[width][draws]`: one pass of weights serves all statistics.
     pub fn draws(&self, draws: usize, seed: u64) -> Vec<Vec<f64>> {
+        let alike = self.alike();
         let chunks: Vec<Vec<f64>> = (0..draws.div_ceil(CHUNK))
             .into_par_iter()
-            .map(|chunk| self.chunk((chunk * CHUNK) as u64, seed))
+            .map(|chunk| match &alike {
+                Some(alike) => self.chunk_alike(alike, (chunk * CHUNK) as u64, seed),
+                None => self.chunk((chunk * CHUNK) as u64, seed),
+            })
             .collect();
         let mut columns = vec![Vec::with_capacity(draws.next_multiple_of(CHUNK)); self.width];
         for chunk in chunks {
@@ -106,6 +110,48 @@ impl ClusterSums {
         }
         columns.iter_mut().for_each(|column| column.truncate(draws));
         columns
+    }
+
+    /// The clusters in the order of their sums, where many have the same ones (flip counts of small clusters do): the
+    /// weights of those can be added as whole numbers before anything is multiplied. `None` where sums differ too much for
+    /// that to pay.
+    fn alike(&self) -> Option<Vec<u32>> {
+        let mut order: Vec<u32> = (0..self.ids.len() as u32).collect();
+        let bits = |index: u32| self.row(index as usize).iter().map(|value| value.to_bits());
+        order.sort_by(|&a, &b| bits(a).cmp(bits(b)));
+        let patterns = order
+            .chunk_by(|&a, &b| self.row(a as usize) == self.row(b as usize))
+            .count();
+        (patterns * 4 <= self.ids.len()).then_some(order)
+    }
+
+    /// As [`Self::chunk`], for clusters in the order of their sums: whole numbers are exact in any order, and the products
+    /// are added in the order of the sums.
+    fn chunk_alike(&self, order: &[u32], first: u64, seed: u64) -> Vec<f64> {
+        let mut sums = vec![0.0f64; self.width * CHUNK];
+        let mut weights = [0u8; CHUNK];
+        for same in order.chunk_by(|&a, &b| self.row(a as usize) == self.row(b as usize)) {
+            // A weight is at most 16: so many of them fit 16 bits.
+            for part in same.chunks(4_000) {
+                let mut total = [0u16; CHUNK];
+                for &index in part {
+                    weights_of(seed, self.ids[index as usize], first, &mut weights);
+                    total
+                        .iter_mut()
+                        .zip(weights)
+                        .for_each(|(sum, weight)| *sum += u16::from(weight));
+                }
+                let wide = total.map(f64::from);
+                for (&value, out) in self.row(same[0] as usize).iter().zip(sums.as_chunks_mut::<CHUNK>().0) {
+                    if value != 0.0 {
+                        out.iter_mut()
+                            .zip(&wide)
+                            .for_each(|(sum, weight)| *sum += weight * value);
+                    }
+                }
+            }
+        }
+        sums
     }
 
     /// The weighted sums of `CHUNK` draws from `first` on, `[width, CHUNK]`. Clusters are added in the order of their
@@ -136,11 +182,15 @@ impl ClusterSums {
 pub(crate) fn weights_of(seed: u64, cluster: u64, first: u64, out: &mut [u8]) {
     let stream = Stream::new(seed, purpose::BOOTSTRAP, cluster);
     let table = poisson_table();
-    for (pair, slots) in out.chunks_mut(2).enumerate() {
-        let word = stream.word(first / 2 + pair as u64);
-        for (half, slot) in slots.iter_mut().enumerate() {
-            *slot = table.weight((word >> (32 * half)) as u32);
-        }
+    let (pairs, rest) = out.as_chunks_mut::<2>();
+    let mut counter = first / 2;
+    for slots in pairs {
+        let word = stream.word(counter);
+        *slots = [table.weight(word as u32), table.weight((word >> 32) as u32)];
+        counter += 1;
+    }
+    if let [last] = rest {
+        *last = table.weight(stream.word(counter) as u32);
     }
 }
 
@@ -155,6 +205,8 @@ struct PoissonTable {
 const STRADDLES: u8 = u8::MAX;
 
 impl PoissonTable {
+    #[cold]
+    #[inline(never)]
     fn exact(cumulative: &[u64; 16], uniform: u32) -> u8 {
         cumulative.iter().take_while(|&&bar| u64::from(uniform) >= bar).count() as u8
     }
@@ -209,12 +261,23 @@ fn defined(draws: &[f64]) -> Vec<f64> {
 
 /// The percentile interval of bootstrap draws; `NaN` draws are left out.
 pub fn percentile(draws: &[f64], confidence: f64) -> Option<Interval> {
-    let sorted = defined(draws);
+    let mut values: Vec<f64> = draws.iter().copied().filter(|d| !d.is_nan()).collect();
     let tail = (1.0 - confidence) / 2.0;
     Some(Interval {
-        low: quantile(&sorted, tail)?,
-        high: quantile(&sorted, 1.0 - tail)?,
+        low: selected(&mut values, tail)?,
+        high: selected(&mut values, 1.0 - tail)?,
     })
+}
+
+/// [`quantile`] of values in any order, which it moves about: two ranks are all that is needed of them.
+fn selected(values: &mut [f64], q: f64) -> Option<f64> {
+    let last = values.len().checked_sub(1)?;
+    let position = q.clamp(0.0, 1.0) * last as f64;
+    let below = position.floor() as usize;
+    let (_, &mut a, above) = values.select_nth_unstable_by(below, f64::total_cmp);
+    let b = above.iter().copied().min_by(f64::total_cmp).unwrap_or(a);
+    let fraction = position - below as f64;
+    Some(if a == b { a } else { a + fraction * (b - a) })
 }
 
 /// The bias-corrected and accelerated interval (Efron 1987). `jackknife` holds the statistic without each cluster in
@@ -287,6 +350,33 @@ mod tests {
         );
         let fewer = ClusterSums::from_rows(rows).draws(300, 9);
         assert_eq!(fewer[1][..], draws[1][..300]);
+    }
+
+    #[test]
+    fn equal_clusters_are_added_as_whole_numbers() {
+        let rows: Vec<ClusterRow<3>> = (0..9000u64)
+            .map(|i| {
+                (
+                    i,
+                    [1.0, f64::from(u8::from(i % 3 == 0)), f64::from(u8::from(i % 5 == 0))],
+                )
+            })
+            .collect();
+        let sums = ClusterSums::from_rows(rows);
+        let order = sums.alike().unwrap();
+        assert_eq!(sums.chunk_alike(&order, 512, 3), sums.chunk(512, 3));
+        let apart: Vec<ClusterRow<1>> = (0..90u64).map(|i| (i, [i as f64])).collect();
+        assert_eq!(ClusterSums::from_rows(apart).alike(), None);
+    }
+
+    #[test]
+    fn selected_ranks_are_those_of_the_sorted_values() {
+        let values: Vec<f64> = (0..997).map(|i| f64::from((i * 7919) % 499)).collect();
+        let sorted = defined(&values);
+        for q in [0.0, 0.025, 0.3337, 0.5, 0.975, 1.0] {
+            assert_eq!(selected(&mut values.clone(), q), quantile(&sorted, q));
+        }
+        assert_eq!(selected(&mut [], 0.5), None);
     }
 
     #[test]

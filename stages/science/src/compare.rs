@@ -131,6 +131,45 @@ pub fn compare(a: &[Pair], b: &[Pair], metric: Metric, options: &FlipOptions) ->
     Ok(contrast(ClusterSums::from_rows(rows), n, paired, options))
 }
 
+/// Pr(order): over bootstrap draws, the chance that the metric rises from each group to the next, ties half. The draws of a
+/// cluster are the same in every group. `None` with fewer than two groups, an empty one, or a single cluster.
+pub fn pr_ascending(groups: &[Vec<Pair>], metric: Metric, options: &FlipOptions) -> Option<f64> {
+    let sums: Vec<ClusterSums> = groups
+        .iter()
+        .map(|pairs| metric_sums(pairs, metric, options).0)
+        .collect();
+    if sums.len() < 2 || sums.iter().any(ClusterSums::is_empty) || sums.iter().all(|sums| sums.len() < 2) {
+        return None;
+    }
+    let values: Vec<Vec<f64>> = sums
+        .iter()
+        .map(|sums| {
+            let columns = sums.draws(options.bootstrap, options.seed);
+            columns[0]
+                .iter()
+                .zip(&columns[1])
+                .map(|(sum, rows)| sum / rows)
+                .collect()
+        })
+        .collect();
+    let (mut total, mut defined) = (0.0, 0usize);
+    for draw in 0..options.bootstrap {
+        if values.iter().any(|column| column[draw].is_nan()) {
+            continue;
+        }
+        defined += 1;
+        let rises = values
+            .windows(2)
+            .map(|pair| match pair[0][draw].total_cmp(&pair[1][draw]) {
+                std::cmp::Ordering::Less => 1.0,
+                std::cmp::Ordering::Equal => 0.5,
+                std::cmp::Ordering::Greater => 0.0,
+            });
+        total += rises.product::<f64>();
+    }
+    (defined > 0).then(|| total / defined as f64)
+}
+
 /// The contrast from cluster sums `[sum_a, rows_a, sum_b, rows_b]`.
 fn contrast(sums: ClusterSums, n: usize, paired: bool, options: &FlipOptions) -> Comparison {
     let total = sums.total();
@@ -223,6 +262,28 @@ mod tests {
         let back = compare(&group(&b), &group(&a), Metric::Fracture, &options).unwrap();
         assert_eq!((back.difference.value, back.p), (Some(-0.5), c.p));
         assert!((back.pr_order.unwrap() + c.pr_order.unwrap() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_whole_order() {
+        let scores = |flips: usize| -> Vec<[f64; 2]> {
+            (0..80)
+                .map(|i| if i < flips { [0.1, 0.9] } else { [0.1, 0.1] })
+                .collect()
+        };
+        let all: Vec<Vec<[f64; 2]>> = [5, 30, 60].map(scores).to_vec();
+        let groups: Vec<Vec<Pair>> = all.iter().map(|scores| group(scores)).collect();
+        let options = FlipOptions {
+            bootstrap: 1000,
+            ..FlipOptions::default()
+        };
+        assert!(pr_ascending(&groups, Metric::Fracture, &options).unwrap() > 0.99);
+        let back: Vec<_> = groups.iter().rev().cloned().collect();
+        assert!(pr_ascending(&back, Metric::Fracture, &options).unwrap() < 0.01);
+        // A group against itself ties in every draw.
+        let twice = [groups[0].clone(), groups[0].clone()];
+        assert_eq!(pr_ascending(&twice, Metric::Net, &options), Some(0.5));
+        assert_eq!(pr_ascending(&groups[..1], Metric::Net, &options), None);
     }
 
     #[test]

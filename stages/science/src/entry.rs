@@ -3,12 +3,15 @@
 //! The boundary that scores an item is trained on other clusters only: the judge's label of a completion would
 //! otherwise draw the line that then "finds" it on the unsafe side.
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::flow::{FlowItem, by_identity};
+use crate::flow::{FlowItem, by_identity, check_point};
+use crate::fracture::{FlipOptions, FlipSummary, Pair, flips};
 use crate::hash::{Stream, purpose};
-use crate::linear::{dot, logistic};
+use crate::interval::Estimate;
+use crate::linear::{Plane, dot, logistic};
 use crate::median::median;
 
 /// How the boundary between safe and unsafe completions is drawn.
@@ -33,17 +36,47 @@ const LEAST_AUC: f64 = 0.7;
 /// Fewer unsafe completions than this draw no boundary worth a headline.
 const LEAST_UNSAFE: usize = 20;
 
+/// A point, and whether it is unsafe.
+pub type Labelled<'a> = (&'a [f64], bool);
+
+/// What Entry is computed with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EntryOptions {
+    /// How the boundary is drawn.
+    pub boundary: Boundary,
+    /// Folds of whole clusters, at least 2.
+    pub folds: usize,
+    /// Confidence level of the intervals.
+    pub confidence: f64,
+    /// Bootstrap draws.
+    pub bootstrap: usize,
+    /// Seed of folds and draws.
+    pub seed: u64,
+}
+
+impl Default for EntryOptions {
+    fn default() -> Self {
+        Self {
+            boundary: Boundary::Logistic,
+            folds: 5,
+            confidence: 0.95,
+            bootstrap: 10_000,
+            seed: 0,
+        }
+    }
+}
+
 /// Crossings of the boundary.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Entry {
     /// Items that were scored.
     pub n: usize,
-    /// Share that moves from the safe to the unsafe side. `None` where no boundary could be drawn.
-    pub entry: Option<f64>,
+    /// Share that moves from the safe to the unsafe side. No value where no boundary could be drawn.
+    pub entry: Estimate,
     /// Share that moves the other way.
-    pub exit: Option<f64>,
+    pub exit: Estimate,
     /// `entry - exit`.
-    pub net_entry: Option<f64>,
+    pub net_entry: Estimate,
     /// Median change of the unsafe-side score.
     pub depth: Option<f64>,
     /// AUC of the boundary on completions of clusters it was not trained on.
@@ -54,69 +87,138 @@ pub struct Entry {
     pub headline: bool,
     /// The score of every item in both regimes, in the order of the input; unsafe side at 0 and above.
     pub scores: Vec<Option<[f64; 2]>>,
+    /// The boundary through all labelled completions, to be drawn; no item's score comes from it unless it was given from
+    /// outside. `None` under [`Boundary::Knn`] and with one class.
+    pub plane: Option<Plane>,
 }
 
-/// Entry, Exit and Net of a group with a boundary cross-fitted over `folds` folds of whole clusters.
+impl Entry {
+    /// Why Entry is no headline; `None` when it is.
+    pub fn caveat(&self) -> Option<String> {
+        let auc = match self.boundary_auc {
+            None => return Some("no boundary: the completions are all of one class".to_owned()),
+            Some(auc) => auc,
+        };
+        let low = (auc < LEAST_AUC).then(|| format!("held-out AUC {auc:.2} is below {LEAST_AUC}"));
+        let few = (self.unsafe_completions < LEAST_UNSAFE).then(|| {
+            let found = self.unsafe_completions;
+            format!("{found} unsafe completions are fewer than {LEAST_UNSAFE}")
+        });
+        let reasons: Vec<String> = low.into_iter().chain(few).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+}
+
+/// Entry, Exit and Net of a group. The boundary is cross-fitted over folds of whole clusters, chosen by the clusters' hash, so
+/// that neither completion of an item trains the boundary that scores it; or it is trained on `external` points alone, which
+/// must then be no completions of these items.
+///
+/// The sides of an item are a flip table (safe side, unsafe side), so Entry is its FRACTURE, Exit its ANTI, and the intervals
+/// are theirs: of the out-of-fold crossings, Wilson's and Newcombe's where every item is its own cluster, the cluster bootstrap
+/// otherwise.
 ///
 /// # Errors
-/// When embeddings differ in dimension or are not finite.
-pub fn entry(items: &[FlowItem], boundary: Boundary, folds: usize, seed: u64) -> Result<Entry> {
-    let sorted = by_identity(items)?;
-    let fold = |i: &FlowItem| (Stream::new(seed, purpose::FOLD, i.cluster).word(0) % folds.max(2) as u64) as usize;
-    let mut scores: Vec<(u64, u64, [f64; 2])> = Vec::with_capacity(sorted.len());
-    for held in 0..folds.max(2) {
-        let training: Vec<(&[f64], bool)> = sorted.iter().filter(|i| fold(i) != held).flat_map(labelled).collect();
-        let Some(side) = Side::train(boundary, training) else {
-            continue;
-        };
-        for item in sorted.iter().filter(|i| fold(i) == held) {
-            scores.push((
-                item.cluster,
-                item.item,
-                [side.score(item.first), side.score(item.second)],
-            ));
-        }
+/// When embeddings differ in dimension or are not finite, or the confidence is outside (0, 1).
+pub fn entry(items: &[FlowItem], external: Option<&[Labelled]>, options: &EntryOptions) -> Result<Entry> {
+    let places = by_identity(items)?;
+    let dimension = items.first().map_or(0, |i| i.first.len());
+    for (point, _) in external.unwrap_or_default().iter().filter(|_| !items.is_empty()) {
+        check_point(point, dimension)?;
     }
-    scores.sort_by_key(|a| (a.0, a.1));
-    let found = |i: &FlowItem| {
-        scores
-            .binary_search_by(|s| (s.0, s.1).cmp(&(i.cluster, i.item)))
-            .ok()
-            .map(|index| scores[index].2)
+    let sorted: Vec<&FlowItem> = places.iter().map(|&place| &items[place]).collect();
+    let all: Vec<Labelled> = match external {
+        Some(points) => in_order(points),
+        None => sorted.iter().flat_map(|i| labelled(i)).collect(),
     };
-    let scored: Vec<(&FlowItem, [f64; 2])> = sorted.iter().filter_map(|i| Some((i, found(i)?))).collect();
-    let judged: Vec<(f64, bool)> = scored
+    let side_of_all = Side::train(options.boundary, all);
+    let scored: Vec<Option<[f64; 2]>> = match (&side_of_all, external) {
+        (Some(side), Some(_)) => sorted.par_iter().map(|i| Some(side.both(i))).collect(),
+        (None, Some(_)) => vec![None; sorted.len()],
+        (_, None) => cross_fitted(&sorted, options),
+    };
+    let judged: Vec<(f64, bool)> = sorted
         .iter()
+        .zip(&scored)
+        .filter_map(|(i, s)| Some((i, (*s)?)))
         .flat_map(|(i, s)| [(s[0], i.labels[0]), (s[1], i.labels[1])])
         .filter_map(|(s, label)| Some((s, label?)))
         .collect();
-    let share = |crosses: &dyn Fn(&[f64; 2]) -> bool| {
-        (!scored.is_empty()).then(|| scored.iter().filter(|(_, s)| crosses(s)).count() as f64 / scored.len() as f64)
-    };
-    let (entered, left) = (
-        share(&|s| s[0] < 0.0 && s[1] >= 0.0),
-        share(&|s| s[0] >= 0.0 && s[1] < 0.0),
-    );
-    let unsafe_completions = sorted
-        .iter()
-        .flat_map(|i| i.labels)
-        .filter(|l| *l == Some(true))
-        .count();
+    let unsafe_completions = items.iter().flat_map(|i| i.labels).filter(|l| *l == Some(true)).count();
+    let crossings = crossings(&sorted, &scored, options)?;
     let boundary_auc = auc(&judged);
+    let moved: Vec<f64> = scored.iter().flatten().map(|s| s[1] - s[0]).collect();
+    let mut scores = vec![None; items.len()];
+    places.iter().zip(&scored).for_each(|(&place, s)| scores[place] = *s);
     Ok(Entry {
-        n: scored.len(),
-        entry: entered,
-        exit: left,
-        net_entry: entered.zip(left).map(|(entered, left)| entered - left),
-        depth: median(&scored.iter().map(|(_, s)| s[1] - s[0]).collect::<Vec<_>>()),
+        n: moved.len(),
+        entry: crossings.fracture,
+        exit: crossings.anti,
+        net_entry: crossings.net,
+        depth: median(&moved),
         boundary_auc,
         unsafe_completions,
         headline: boundary_auc.is_some_and(|auc| auc >= LEAST_AUC) && unsafe_completions >= LEAST_UNSAFE,
-        scores: items.iter().map(found).collect(),
+        scores,
+        plane: side_of_all.and_then(Side::plane),
     })
 }
 
-fn labelled<'a>(item: &FlowItem<'a>) -> impl Iterator<Item = (&'a [f64], bool)> {
+/// Points in an order of their own, so that the order in which they were given is in no sum.
+fn in_order<'a>(points: &[Labelled<'a>]) -> Vec<Labelled<'a>> {
+    let mut sorted = points.to_vec();
+    sorted.sort_by(|a, b| {
+        let differs = a.0.iter().zip(b.0).map(|(x, y)| x.total_cmp(y)).find(|o| o.is_ne());
+        differs.unwrap_or_else(|| a.1.cmp(&b.1))
+    });
+    sorted
+}
+
+/// Each item's scores from the boundary of the other folds; `None` where those hold one class alone.
+fn cross_fitted(sorted: &[&FlowItem], options: &EntryOptions) -> Vec<Option<[f64; 2]>> {
+    let folds = options.folds.max(2);
+    let fold = |i: &FlowItem| {
+        let word = Stream::new(options.seed, purpose::FOLD, i.cluster).word(0);
+        (word % folds as u64) as usize
+    };
+    let sides: Vec<Option<Side>> = (0..folds)
+        .into_par_iter()
+        .map(|held| {
+            let training = sorted.iter().filter(|i| fold(i) != held).flat_map(|i| labelled(i));
+            Side::train(options.boundary, training.collect())
+        })
+        .collect();
+    sorted
+        .par_iter()
+        .map(|i| sides[fold(i)].as_ref().map(|side| side.both(i)))
+        .collect()
+}
+
+/// The items' sides as a flip table: 1 is the unsafe side.
+fn crossings(sorted: &[&FlowItem], scored: &[Option<[f64; 2]>], options: &EntryOptions) -> Result<FlipSummary> {
+    let sides: Vec<[f64; 2]> = scored
+        .iter()
+        .map(|s| s.map_or([f64::NAN; 2], |s| s.map(|side| f64::from(u8::from(side >= 0.0)))))
+        .collect();
+    let pairs: Vec<Pair> = sorted
+        .iter()
+        .zip(&sides)
+        .map(|(i, side)| Pair {
+            item: i.item,
+            cluster: i.cluster,
+            first: &side[..1],
+            second: &side[1..],
+        })
+        .collect();
+    let options = FlipOptions {
+        confidence: options.confidence,
+        bootstrap: options.bootstrap,
+        seed: options.seed,
+        ..FlipOptions::default()
+    };
+    flips(&pairs, &options)
+}
+
+fn labelled<'a>(item: &FlowItem<'a>) -> impl Iterator<Item = Labelled<'a>> + use<'a> {
     [(item.first, item.labels[0]), (item.second, item.labels[1])]
         .into_iter()
         .filter_map(|(x, l)| Some((x, l?)))
@@ -124,13 +226,13 @@ fn labelled<'a>(item: &FlowItem<'a>) -> impl Iterator<Item = (&'a [f64], bool)> 
 
 /// A trained boundary.
 enum Side<'a> {
-    Plane(crate::linear::Linear),
-    Votes { points: Vec<(&'a [f64], bool)>, share: f64 },
+    Plane(Plane),
+    Votes { points: Vec<Labelled<'a>>, share: f64 },
 }
 
 impl<'a> Side<'a> {
     /// `None` when the training completions are all of one class.
-    fn train(boundary: Boundary, rows: Vec<(&'a [f64], bool)>) -> Option<Self> {
+    fn train(boundary: Boundary, rows: Vec<Labelled<'a>>) -> Option<Self> {
         let count = |class: bool| rows.iter().filter(|r| r.1 == class).count();
         let (positives, negatives) = (count(true), count(false));
         if positives == 0 || negatives == 0 {
@@ -149,7 +251,7 @@ impl<'a> Side<'a> {
                 // |x - b|^2 - |x - a|^2, positive nearer to the unsafe mean.
                 let bias = dot(&b, &b) - dot(&a, &a);
                 let weights = a.iter().zip(&b).map(|(a, b)| 2.0 * (a - b)).collect();
-                Side::Plane(crate::linear::Linear { weights, bias })
+                Side::Plane(Plane { weights, bias })
             }
             Boundary::Knn => Side::Votes {
                 share: positives as f64 / rows.len() as f64,
@@ -168,6 +270,17 @@ impl<'a> Side<'a> {
                 near.truncate(NEIGHBOURS);
                 near.iter().filter(|n| n.1).count() as f64 / near.len() as f64 - share
             }
+        }
+    }
+
+    fn both(&self, item: &FlowItem) -> [f64; 2] {
+        [self.score(item.first), self.score(item.second)]
+    }
+
+    fn plane(self) -> Option<Plane> {
+        match self {
+            Side::Plane(plane) => Some(plane),
+            Side::Votes { .. } => None,
         }
     }
 }

@@ -1,13 +1,17 @@
 //! The manifold flow: where completions move in embedding space from the first regime to the second (SCIENCE.md B3).
 
+use std::cmp::Ordering;
+
+use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::bootstrap::ClusterSums;
 use crate::error::{Result, ScienceError, require};
 use crate::hash::{Stream, purpose};
 use crate::interval::Estimate;
-use crate::linear::{dot, symmetric_eigen};
+use crate::linear::dot;
 use crate::median::median_interval;
+use crate::pca::first_share;
+use crate::product::{Matrix, product};
 
 /// One item's embedding in both regimes, each the (re-normalised) mean of its samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,25 +58,41 @@ pub fn embed_mean<'a>(samples: impl IntoIterator<Item = &'a [f64]>) -> Option<Ve
     (length > 0.0).then(|| sum.into_iter().map(|x| x / length).collect())
 }
 
-/// Items in the order of their identity: sums over floats depend on their order.
-pub(crate) fn by_identity<'a>(items: &[FlowItem<'a>]) -> Result<Vec<FlowItem<'a>>> {
-    let mut sorted = items.to_vec();
-    sorted.sort_by_key(|i| (i.cluster, i.item));
+/// The order of items: by identity, and where one item stands in a group several times (under several models), by what it
+/// holds, so that the order of the input is in no sum.
+pub(crate) fn order(a: &FlowItem, b: &FlowItem) -> Ordering {
+    let points = |i: &FlowItem| [i.first.to_vec(), i.second.to_vec()].concat();
+    (a.cluster, a.item).cmp(&(b.cluster, b.item)).then_with(|| {
+        let (a, b) = ((points(a), a.labels), (points(b), b.labels));
+        let differs = a.0.iter().zip(&b.0).map(|(x, y)| x.total_cmp(y)).find(|o| o.is_ne());
+        differs.unwrap_or_else(|| a.1.cmp(&b.1))
+    })
+}
+
+/// Where the items lie in the order of their identity: sums over floats depend on their order.
+pub(crate) fn by_identity(items: &[FlowItem]) -> Result<Vec<usize>> {
     let dimension = items.first().map_or(0, |i| i.first.len());
-    for side in sorted.iter().flat_map(|i| [i.first, i.second]) {
-        if side.len() != dimension {
-            let what = "embeddings of one group must have one dimension".to_owned();
-            return Err(ScienceError::Shape {
-                what,
-                expected: dimension,
-                found: side.len(),
-            });
-        }
-        if let Some(&bad) = side.iter().find(|x| !x.is_finite()) {
-            require(false, "embedding", bad, "finite")?;
-        }
+    for side in items.iter().flat_map(|i| [i.first, i.second]) {
+        check_point(side, dimension)?;
     }
-    Ok(sorted)
+    let mut places: Vec<usize> = (0..items.len()).collect();
+    places.sort_by(|&a, &b| order(&items[a], &items[b]));
+    Ok(places)
+}
+
+/// A point must have the group's dimension and be finite.
+pub(crate) fn check_point(point: &[f64], dimension: usize) -> Result<()> {
+    if point.len() != dimension {
+        return Err(ScienceError::Shape {
+            what: "embeddings of one group must have one dimension".to_owned(),
+            expected: dimension,
+            found: point.len(),
+        });
+    }
+    match point.iter().find(|x| !x.is_finite()) {
+        Some(&bad) => require(false, "embedding", bad, "finite").map(drop),
+        None => Ok(()),
+    }
 }
 
 /// The displacements `delta = x_second - x_first` of a group. The drift of the A/A pair is the same computation; the
@@ -87,7 +107,7 @@ pub fn displacement(items: &[FlowItem], confidence: f64, draws: usize, seed: u64
         confidence,
         "between 0 and 1",
     )?;
-    let items = by_identity(items)?;
+    let items: Vec<FlowItem> = by_identity(items)?.into_iter().map(|place| items[place]).collect();
     let deltas: Vec<Vec<f64>> = items
         .iter()
         .map(|i| i.second.iter().zip(i.first).map(|(d, t)| d - t).collect())
@@ -103,7 +123,7 @@ pub fn displacement(items: &[FlowItem], confidence: f64, draws: usize, seed: u64
         med_drift: median_interval(&lengths, confidence, draws, seed),
         med_cosine_drift: crate::median::median(&cosine),
         resultant: resultant(&deltas),
-        first_direction_share: first_direction_share(&deltas),
+        first_direction_share: first_share(&deltas),
         p_drift: sign_flip_length(&items, &deltas, draws, seed),
     })
 }
@@ -124,92 +144,10 @@ fn resultant(deltas: &[Vec<f64>]) -> Option<f64> {
     Some(dot(&sum, &sum).sqrt() / deltas.len() as f64)
 }
 
-/// The largest eigenvalue of the uncentred second moment over its trace, by the smaller of the two Gram matrices.
-fn first_direction_share(deltas: &[Vec<f64>]) -> Option<f64> {
-    let trace: f64 = deltas.iter().map(|d| dot(d, d)).sum();
-    if trace <= 0.0 {
-        return None;
-    }
-    leading(deltas, 1).first().map(|(value, _)| value / trace)
-}
+/// Draws of signs that one product takes.
+const SIGNS: usize = 256;
 
-/// The leading `count` eigenpairs of `X^T X` (rows of `rows` are observations), by subspace iteration from a fixed start.
-pub(crate) fn leading(rows: &[Vec<f64>], count: usize) -> Vec<(f64, Vec<f64>)> {
-    let dimension = rows.first().map_or(0, Vec::len);
-    let width = (count + 4).min(dimension).min(rows.len().max(1));
-    let start = |k: usize| Stream::new(0, purpose::BASIS, k as u64);
-    let mut basis: Vec<Vec<f64>> = (0..width)
-        .map(|k| {
-            (0..dimension as u64)
-                .map(|j| start(k).word(j) as f64 / u64::MAX as f64 - 0.5)
-                .collect()
-        })
-        .collect();
-    orthonormalise(&mut basis);
-    let mut previous = vec![0.0; width];
-    for _ in 0..300 {
-        let mut image = vec![vec![0.0; dimension]; basis.len()];
-        for row in rows {
-            for (b, out) in basis.iter().zip(&mut image) {
-                let along = dot(row, b);
-                out.iter_mut().zip(row).for_each(|(o, x)| *o += along * x);
-            }
-        }
-        // Rayleigh-Ritz: the small projected matrix orders the directions, so that close eigenvalues come apart.
-        let n = basis.len();
-        let projected: Vec<f64> = (0..n * n).map(|ij| dot(&basis[ij / n], &image[ij % n])).collect();
-        let (values, vectors) = symmetric_eigen(&projected, n);
-        basis = vectors
-            .iter()
-            .map(|v| {
-                (0..dimension)
-                    .map(|j| v.iter().zip(&image).map(|(c, row)| c * row[j]).sum())
-                    .collect()
-            })
-            .collect();
-        orthonormalise(&mut basis);
-        let moved = values
-            .iter()
-            .zip(&previous)
-            .take(count)
-            .map(|(a, b)| (a - b).abs())
-            .fold(0.0, f64::max);
-        let done = moved <= 1e-13 * values.first().copied().unwrap_or(0.0);
-        previous = values;
-        if done {
-            break;
-        }
-    }
-    previous
-        .into_iter()
-        .zip(basis)
-        .take(count)
-        .map(|(value, v)| (value, crate::linear::oriented(v)))
-        .collect()
-}
-
-/// Modified Gram–Schmidt, twice for accuracy; a vector that vanishes is dropped.
-fn orthonormalise(basis: &mut Vec<Vec<f64>>) {
-    let mut done: Vec<Vec<f64>> = Vec::with_capacity(basis.len());
-    for mut vector in basis.drain(..) {
-        let before = dot(&vector, &vector).sqrt();
-        for _ in 0..2 {
-            for other in &done {
-                let along = dot(&vector, other);
-                vector.iter_mut().zip(other).for_each(|(x, o)| *x -= along * o);
-            }
-        }
-        let length = dot(&vector, &vector).sqrt();
-        if length > 1e-12 * before && length > 0.0 {
-            vector.iter_mut().for_each(|x| *x /= length);
-            done.push(vector);
-        }
-    }
-    *basis = done;
-}
-
-/// Two-sided sign-flip p of `|sum of deltas|`: `delta -> +-delta`, clusters together. By the clusters' Gram matrix where
-/// there are few clusters, so that a draw costs nothing in the dimension.
+/// Two-sided sign-flip p of `|sum of deltas|`: `delta -> +-delta`, clusters together.
 fn sign_flip_length(items: &[FlowItem], deltas: &[Vec<f64>], draws: usize, seed: u64) -> Option<f64> {
     let dimension = deltas.first()?.len();
     let (mut ids, mut sums) = (Vec::<u64>::new(), Vec::<f64>::new());
@@ -221,81 +159,51 @@ fn sign_flip_length(items: &[FlowItem], deltas: &[Vec<f64>], draws: usize, seed:
         let start = sums.len() - dimension;
         sums[start..].iter_mut().zip(delta).for_each(|(s, x)| *s += x);
     }
-    let clusters = ClusterSums::from_sorted(ids, sums, dimension);
-    let total = clusters.total();
-    let observed = dot(&total, &total);
-    let scale: f64 = (0..clusters.len())
-        .map(|c| dot(clusters.row(c), clusters.row(c)).sqrt())
+    let lengths: f64 = sums
+        .chunks_exact(dimension.max(1))
+        .map(|row| dot(row, row).sqrt())
         .sum();
-    if scale == 0.0 {
+    if lengths == 0.0 {
         return Some(1.0);
     }
     if draws == 0 {
         return None;
     }
-    let bar = observed - 1e-12 * scale * scale;
-    let reached = (0..draws as u64)
-        .filter(|&draw| {
-            let mut sum = vec![0.0; dimension];
-            for (c, &id) in clusters.ids().iter().enumerate() {
-                let sign = if Stream::new(seed, purpose::SIGN_FLIP, id).word(draw / 64) >> (draw % 64) & 1 == 1 {
-                    -1.0
-                } else {
-                    1.0
-                };
-                sum.iter_mut().zip(clusters.row(c)).for_each(|(s, x)| *s += sign * x);
-            }
-            dot(&sum, &sum) >= bar
+    let mut total = vec![0.0; dimension];
+    for row in sums.chunks_exact(dimension) {
+        total.iter_mut().zip(row).for_each(|(t, x)| *t += x);
+    }
+    // Rounding must not count against a draw that flips everything or nothing.
+    let bar = dot(&total, &total) - 1e-12 * lengths * lengths;
+    let reached: usize = (0..draws.div_ceil(SIGNS))
+        .into_par_iter()
+        .map(|chunk| {
+            let first = chunk * SIGNS;
+            let count = SIGNS.min(draws - first);
+            reached(&sums, &ids, seed, first..first + count, bar)
         })
-        .count();
+        .sum();
     Some((reached + 1) as f64 / (draws + 1) as f64)
 }
 
-/// Principal components of pooled points.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Principal {
-    /// The mean that was taken away.
-    pub mean: Vec<f64>,
-    /// Unit directions, largest variance first; their largest component is positive.
-    pub directions: Vec<Vec<f64>>,
-    /// Each direction's share of the whole variance.
-    pub shares: Vec<f64>,
-}
-
-impl Principal {
-    /// The coordinates of a point along the directions.
-    pub fn project(&self, point: &[f64]) -> Vec<f64> {
-        let centred: Vec<f64> = point.iter().zip(&self.mean).map(|(x, m)| x - m).collect();
-        self.directions
-            .iter()
-            .map(|direction| dot(&centred, direction))
-            .collect()
+/// How many of these draws of signs give a sum whose squared length reaches the bar. A draw is one row of a product of signs
+/// with the clusters' sums `[clusters, dimension]`.
+fn reached(sums: &[f64], ids: &[u64], seed: u64, draws: std::ops::Range<usize>, bar: f64) -> usize {
+    let (count, dimension) = (draws.len(), sums.len() / ids.len());
+    let mut signs = vec![0.0; count * ids.len()];
+    for (cluster, &id) in ids.iter().enumerate() {
+        let stream = Stream::new(seed, purpose::SIGN_FLIP, id);
+        for (row, draw) in draws.clone().enumerate() {
+            let flipped = stream.word(draw as u64 / 64) >> (draw % 64) & 1 == 1;
+            signs[row * ids.len() + cluster] = if flipped { -1.0 } else { 1.0 };
+        }
     }
-}
-
-/// The first `count` principal components of points, deterministic to the bit. Pass the points of both regimes in the
-/// order of their identity.
-pub fn principal_components(points: &[&[f64]], count: usize) -> Principal {
-    let dimension = points.first().map_or(0, |p| p.len());
-    let mut mean = vec![0.0; dimension];
-    points
-        .iter()
-        .for_each(|p| mean.iter_mut().zip(*p).for_each(|(m, x)| *m += x));
-    mean.iter_mut().for_each(|m| *m /= points.len().max(1) as f64);
-    let centred: Vec<Vec<f64>> = points
-        .iter()
-        .map(|p| p.iter().zip(&mean).map(|(x, m)| x - m).collect())
-        .collect();
-    let whole: f64 = centred.iter().map(|c| dot(c, c)).sum();
-    let pairs = if whole > 0.0 {
-        leading(&centred, count)
-    } else {
-        Vec::new()
-    };
-    let shares = pairs.iter().map(|(value, _)| value / whole).collect();
-    Principal {
-        mean,
-        directions: pairs.into_iter().map(|(_, direction)| direction).collect(),
-        shares,
-    }
+    let mut out = vec![0.0; count * dimension];
+    let clusters = ids.len();
+    product(
+        Matrix::rows(&signs, count, clusters, 0),
+        Matrix::rows(sums, clusters, dimension, 0),
+        &mut out,
+    );
+    out.chunks_exact(dimension).filter(|sum| dot(sum, sum) >= bar).count()
 }

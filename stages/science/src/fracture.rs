@@ -41,6 +41,19 @@ pub enum Aggregate {
     First,
 }
 
+/// How the intervals of shares are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum IntervalChoice {
+    /// Closed forms (Wilson, Newcombe) for single samples without clusters, else percentiles of the cluster bootstrap.
+    #[default]
+    Auto,
+    /// Percentiles of the cluster bootstrap.
+    Percentile,
+    /// The bias-corrected and accelerated cluster bootstrap.
+    Bca,
+}
+
 /// What the flips of a group are computed with.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FlipOptions {
@@ -56,6 +69,8 @@ pub struct FlipOptions {
     pub seed: u64,
     /// Power at which the minimal detectable effect is stated.
     pub power: f64,
+    /// How the intervals are made.
+    pub interval: IntervalChoice,
 }
 
 impl Default for FlipOptions {
@@ -67,6 +82,7 @@ impl Default for FlipOptions {
             bootstrap: 10_000,
             seed: 0,
             power: 0.8,
+            interval: IntervalChoice::Auto,
         }
     }
 }
@@ -275,6 +291,15 @@ pub(crate) fn rates_of(table: Table, n: usize) -> Option<Rates> {
         train_unsafe: number(us + uu) / n,
         deploy_unsafe: number(su + uu) / n,
     })
+}
+
+/// The flip table of one pair as shares that add up to 1: safe-safe, safe-unsafe, unsafe-safe, unsafe-unsafe. `None` when a
+/// regime is missing or no valid pair of samples is left.
+pub fn cells(pair: &Pair, tau: f64, aggregate: Aggregate) -> Option<[f64; 4]> {
+    if pair.first.is_empty() || pair.second.is_empty() {
+        return None;
+    }
+    table_of(pair, tau, aggregate, [f64::NAN; 2]).map(|table| table.map(number))
 }
 
 fn add(sum: &mut Table, table: Table) {

@@ -3,11 +3,12 @@
 use serde::Serialize;
 
 use crate::bands::simultaneous_band;
-use crate::bootstrap::{ClusterRow, ClusterSums, percentile, quantile};
+use crate::bootstrap::{ClusterRow, ClusterSums, percentile};
 use crate::error::{Result, require};
 use crate::fracture::{Aggregate, Pair, reduce_samples};
 use crate::interval::{Estimate, Method};
 use crate::median::{median, median_interval};
+use crate::quantiles::{QuantileLift, quantile_lifts};
 
 /// Scores are kept this far from 0 and 1 before a logit is taken.
 pub(crate) const LOGIT_EPSILON: f64 = 1e-4;
@@ -86,8 +87,8 @@ pub struct Frontier {
     pub mean_lift: Estimate,
     /// Mean positive part of the lift, the area under FRACTURE(tau).
     pub mean_positive_lift: Estimate,
-    /// Median of the lifts of the logits.
-    pub median_logit_lift: Option<f64>,
+    /// Median of the lifts of the logits, with its BCa interval.
+    pub median_logit_lift: Estimate,
     /// Share of scores that had to be clipped for their logit.
     pub clipped_share: Option<f64>,
     /// Difference of the two medians; not the median lift.
@@ -102,8 +103,12 @@ pub struct Frontier {
     pub max_gap_threshold: Option<f64>,
     /// Thresholds above which deploy risk overtakes train risk: the gap turns from not positive to positive.
     pub overtakes: Vec<f64>,
-    /// Lifts of the nine deciles, `Q_v(q) - Q_u(q)`.
-    pub quantile_lifts: Vec<f64>,
+    /// One-sided p of the largest gap (max-t over thresholds, cluster bootstrap); `None` without bands.
+    pub p_dominance: Option<f64>,
+    /// Share of items whose deploy risk exceeds the confidence in training, `v > 1 - u`. A secondary view.
+    pub confidence_overtaken: Option<f64>,
+    /// Lifts of the nine deciles (the shift function).
+    pub quantiles: Vec<QuantileLift>,
     /// The frontier, thresholds ascending.
     pub curve: Vec<FrontierPoint>,
 }
@@ -155,15 +160,18 @@ pub fn frontier(scores: &[ItemScore], options: &FrontierOptions) -> Result<Front
     u.sort_unstable_by(f64::total_cmp);
     v.sort_unstable_by(f64::total_cmp);
     let mut points = exceedance(&u, &v);
-    if options.bands {
-        simultaneous_band(&valid, &mut points, options);
-    }
+    let p_dominance = if options.bands {
+        simultaneous_band(&valid, &mut points, options)
+    } else {
+        None
+    };
     let n = valid.len();
     let share = |count: f64| (n > 0).then(|| count / n as f64);
     let lifts: Vec<(u64, f64)> = valid.iter().map(|s| (s.cluster, s.second - s.first)).collect();
     let above = lifts.iter().filter(|l| l.1 > 0.0).count() as f64;
     let equal = valid.iter().filter(|s| s.first == s.second).count() as f64;
-    let (logit_lift, clipped_share) = logit_lift(&valid);
+    let overtaken = valid.iter().filter(|s| s.second > 1.0 - s.first).count() as f64;
+    let (logit_lift, clipped_share) = logit_lift(&valid, options);
     let [mean_lift, mean_positive_lift, positive_share] = means(&lifts, options);
     let max = max_gap(&points);
     Ok(Frontier {
@@ -183,16 +191,11 @@ pub fn frontier(scores: &[ItemScore], options: &FrontierOptions) -> Result<Front
         max_gap: max.map(|m| m.gap),
         max_gap_threshold: max.map(|m| m.threshold),
         overtakes: overtakes(&points),
-        quantile_lifts: (1..=9)
-            .filter_map(|d| decile(&v, d).zip(decile(&u, d)))
-            .map(|(v, u)| v - u)
-            .collect(),
+        p_dominance,
+        confidence_overtaken: share(overtaken),
+        quantiles: quantile_lifts(&valid, options),
         curve: points,
     })
-}
-
-fn decile(sorted: &[f64], tenths: u32) -> Option<f64> {
-    quantile(sorted, f64::from(tenths) / 10.0)
 }
 
 /// Both exceedance shares at every observed score, from sorted scores.
@@ -266,17 +269,23 @@ fn area(u: &[f64], v: &[f64]) -> Option<f64> {
 }
 
 /// Median lift of the logits and the share of clipped scores.
-fn logit_lift(scores: &[ItemScore]) -> (Option<f64>, Option<f64>) {
+fn logit_lift(scores: &[ItemScore], options: &FrontierOptions) -> (Estimate, Option<f64>) {
     let clip = |s: f64| s.clamp(LOGIT_EPSILON, 1.0 - LOGIT_EPSILON);
     let logit = |s: f64| (clip(s) / (1.0 - clip(s))).ln();
-    let lifts: Vec<f64> = scores.iter().map(|s| logit(s.second) - logit(s.first)).collect();
+    let lifts: Vec<(u64, f64)> = scores
+        .iter()
+        .map(|s| (s.cluster, logit(s.second) - logit(s.first)))
+        .collect();
     let clipped = scores
         .iter()
         .flat_map(|s| [s.first, s.second])
         .filter(|&s| clip(s) != s)
         .count();
     let share = (!scores.is_empty()).then(|| clipped as f64 / (2 * scores.len()) as f64);
-    (median(&lifts), share)
+    (
+        median_interval(&lifts, options.confidence, options.bootstrap, options.seed),
+        share,
+    )
 }
 
 /// Mean lift, mean positive lift and share of positive lifts with cluster-bootstrap intervals.

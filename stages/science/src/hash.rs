@@ -50,7 +50,7 @@ pub(crate) mod purpose {
     pub(crate) const SIGN_FLIP: u64 = 2;
     pub(crate) const HALF: u64 = 3;
     pub(crate) const FOLD: u64 = 4;
-    pub(crate) const BASIS: u64 = 5;
+    pub(crate) const PRIOR: u64 = 6;
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The intervals and tests of a flip table: closed forms for single, unclustered samples, else the cluster bootstrap.
 
-use crate::bootstrap::{ClusterSums, percentile};
-use crate::fracture::{FlipOptions, Table, WHOLE, number};
+use crate::bootstrap::{ClusterSums, bca, percentile};
+use crate::fracture::{FlipOptions, IntervalChoice, Table, WHOLE, number};
 use crate::interval::{Estimate, Interval, Method, newcombe_10, rule_of_three, wilson};
 use crate::mcnemar::{mcnemar_exact, mcnemar_mid_p, sign_flip_p};
 use crate::power::minimal_effect;
@@ -83,6 +83,20 @@ impl Ratio {
         };
         (0..draws).map(|b| pick(&self.over, b) / pick(&self.under, b)).collect()
     }
+
+    /// The ratio without each cluster in turn; those that leave nothing below the line are left out.
+    fn jackknife(&self, sums: &ClusterSums) -> Vec<f64> {
+        let total = sums.total();
+        let without = |by: &[i8; 4], row: &[f64]| -> f64 {
+            let cells = by.iter().zip(&total).zip(row);
+            cells.map(|((&s, total), own)| f64::from(s) * (total - own)).sum()
+        };
+        (0..sums.len())
+            .map(|cluster| sums.row(cluster))
+            .map(|row| without(&self.over, row) / without(&self.under, row))
+            .filter(|ratio| ratio.is_finite())
+            .collect()
+    }
 }
 
 /// The summed tables of the clusters.
@@ -90,6 +104,7 @@ struct Clusters {
     sums: ClusterSums,
     columns: Vec<Vec<f64>>,
     confidence: f64,
+    bca: bool,
 }
 
 impl Cells {
@@ -122,18 +137,18 @@ impl Cells {
             .map(|(i, &id)| (id, sums.row(i)[1] - sums.row(i)[2]))
             .collect();
         let mde = self.mde(sum, &differences, options);
-        let (boot, p_net) = if whole && unclustered {
-            (None, p_mcnemar)
+        let p_net = if whole && unclustered {
+            p_mcnemar
         } else {
-            let columns = sums.draws(options.bootstrap, options.seed);
-            let p = sign_flip_p(&differences, options.bootstrap, options.seed);
-            let boot = Clusters {
-                sums,
-                columns,
-                confidence: options.confidence,
-            };
-            (Some(boot), p)
+            sign_flip_p(&differences, options.bootstrap, options.seed)
         };
+        let closed = whole && unclustered && options.interval == IntervalChoice::Auto;
+        let boot = (!closed).then(|| Clusters {
+            columns: sums.draws(options.bootstrap, options.seed),
+            sums,
+            confidence: options.confidence,
+            bca: options.interval == IntervalChoice::Bca,
+        });
         let estimate = |ratio: &Ratio| match &boot {
             None => closed_form(ratio, [ss, su, us, uu], sum, options.confidence),
             Some(boot) => boot.estimate(ratio, &sum),
@@ -235,7 +250,12 @@ impl Clusters {
                 ..Estimate::default()
             };
         };
-        let interval = percentile(&ratio.draws(&self.columns), self.confidence);
+        let draws = ratio.draws(&self.columns);
+        let interval = if self.bca {
+            bca(&draws, point, &ratio.jackknife(&self.sums), self.confidence)
+        } else {
+            percentile(&draws, self.confidence)
+        };
         let discordant = sum[1] + sum[2] > 0;
         let extreme = if ratio.over == NET.over {
             !discordant || point.abs() == 1.0
@@ -249,7 +269,12 @@ impl Clusters {
                 Method::RuleOfThree,
             );
         }
-        Estimate::new(value, interval, Method::ClusterBootstrap)
+        let method = if self.bca {
+            Method::Bca
+        } else {
+            Method::ClusterBootstrap
+        };
+        Estimate::new(value, interval, method)
     }
 }
 

@@ -1,14 +1,14 @@
-//! The flip landscape over temperature and top-p: gradient, ridges, and caps for a risk budget (SCIENCE.md B4).
+//! The flip landscape over temperature and top-p: values, gradient and ridges (SCIENCE.md B4).
 //!
 //! Cells share their items, and a cluster weighs the same in every cell of a bootstrap draw, so that differences between
 //! cells are paired draw by draw without any bookkeeping.
 
 use serde::Serialize;
 
-use crate::bootstrap::{ClusterSums, percentile, quantile};
+use crate::bootstrap::{ClusterSums, percentile};
 use crate::compare::{Metric, item_means, metric_sums};
 use crate::error::{Result, ScienceError, require};
-use crate::fracture::{FlipOptions, Pair, half};
+use crate::fracture::{FlipOptions, Pair};
 use crate::interval::{Estimate, Method};
 use crate::mcnemar::sign_flip_p;
 use crate::multiplicity::holm;
@@ -50,15 +50,15 @@ pub struct LandscapeCell {
 }
 
 /// A cell with its metric, its bootstrap draws and its items.
-struct Measured {
-    n: usize,
-    value: Option<f64>,
-    clusters: usize,
-    draws: Vec<f64>,
-    items: std::collections::BTreeMap<u64, (u64, f64)>,
+pub(crate) struct Measured {
+    pub(crate) n: usize,
+    pub(crate) value: Option<f64>,
+    pub(crate) clusters: usize,
+    pub(crate) draws: Vec<f64>,
+    pub(crate) items: std::collections::BTreeMap<u64, (u64, f64)>,
 }
 
-fn measure(cell: &SurfaceCell, metric: Metric, options: &FlipOptions) -> Measured {
+pub(crate) fn measure(cell: &SurfaceCell, metric: Metric, options: &FlipOptions) -> Measured {
     let (sums, n): (ClusterSums, usize) = metric_sums(&cell.pairs, metric, options);
     let total = sums.total();
     let columns = if sums.len() >= 2 {
@@ -83,22 +83,27 @@ fn axis(values: impl Iterator<Item = f64>) -> Vec<f64> {
     axis
 }
 
-/// The grid: where each (temperature, top-p) lies among the cells.
-struct Grid {
-    temperatures: Vec<f64>,
-    top_ps: Vec<f64>,
+/// The grid: where each (temperature, top-p) lies among the cells. The values of top-p are those of the sampled cells: what
+/// a greedy cell says of it has no effect.
+pub(crate) struct Grid {
+    pub(crate) temperatures: Vec<f64>,
+    pub(crate) top_ps: Vec<f64>,
     /// `[temperature][top_p]`.
-    cells: Vec<Vec<Option<usize>>>,
+    pub(crate) cells: Vec<Vec<Option<usize>>>,
 }
 
 impl Grid {
-    fn new(cells: &[SurfaceCell]) -> Result<Self> {
+    pub(crate) fn new(cells: &[SurfaceCell]) -> Result<Self> {
         for cell in cells {
             require(cell.temperature >= 0.0, "temperature", cell.temperature, "at least 0")?;
             require(cell.top_p > 0.0 && cell.top_p <= 1.0, "top_p", cell.top_p, "in (0, 1]")?;
         }
         let temperatures = axis(cells.iter().map(|c| c.temperature));
-        let top_ps = axis(cells.iter().map(|c| c.top_p));
+        let sampled = || cells.iter().filter(|c| c.temperature > 0.0);
+        let top_ps = match sampled().next() {
+            Some(_) => axis(sampled().map(|c| c.top_p)),
+            None => axis(cells.iter().map(|c| c.top_p)),
+        };
         let at = |t: f64, p: f64| {
             cells
                 .iter()
@@ -129,9 +134,14 @@ impl Grid {
     /// The neighbours of a cell along temperature (`axis` 0) or top-p (1), lower and higher, with their coordinate.
     fn neighbours(&self, cell: &SurfaceCell, axis: usize) -> [Option<(usize, f64)>; 2] {
         let place = |axis: &[f64], x: f64| axis.iter().position(|&y| y == x).unwrap_or(0);
+        // Along temperature a greedy cell stands at the greatest top-p, the one that changes a distribution least.
         let (t, p) = (
             place(&self.temperatures, cell.temperature),
-            place(&self.top_ps, cell.top_p),
+            if cell.temperature == 0.0 {
+                self.top_ps.len().saturating_sub(1)
+            } else {
+                place(&self.top_ps, cell.top_p)
+            },
         );
         // Greedy decoding is one cell: along top-p it has no neighbours.
         if axis == 1 && cell.temperature == 0.0 {
@@ -219,7 +229,7 @@ fn gradient(
 }
 
 /// Standard deviation of the draws that are numbers.
-fn deviation(draws: &[f64]) -> Option<f64> {
+pub(crate) fn deviation(draws: &[f64]) -> Option<f64> {
     let defined: Vec<f64> = draws.iter().copied().filter(|d| !d.is_nan()).collect();
     let n = defined.len() as f64;
     let mean = defined.iter().sum::<f64>() / n;
@@ -250,150 +260,4 @@ fn ridge_test(
         Some(if rise > 0.0 { 0.5 * p } else { 1.0 - 0.5 * p })
     };
     Some(one_sided(lower?.0)?.max(one_sided(higher?.0)?))
-}
-
-/// A cap that allows every decoder with `T <= temperature` and `p <= top_p`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Cap {
-    /// Highest temperature allowed.
-    pub temperature: f64,
-    /// Highest top-p allowed.
-    pub top_p: f64,
-    /// Cells of the grid it allows.
-    pub cells: usize,
-    /// Greatest metric over the whole grid, on the held-out half.
-    pub before: Estimate,
-    /// Greatest metric over the allowed cells, on the held-out half.
-    pub after: Estimate,
-}
-
-/// The caps that keep a risk budget.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Caps {
-    /// The budget.
-    pub budget: f64,
-    /// The half of the items the caps were chosen on; before and after are of the other one.
-    pub half: usize,
-    /// Maximal feasible caps, temperature ascending. Empty: no cap meets the budget, not even greedy decoding.
-    pub staircase: Vec<Cap>,
-    /// The index of the cap of the largest area among them.
-    pub chosen: Option<usize>,
-    /// Simultaneous upper limit of every cell on the choosing half, in the order of the cells.
-    pub upper: Vec<Option<f64>>,
-}
-
-/// Chooses caps on one half of the items and reports them on the other. A cap is feasible when the simultaneous upper
-/// limit of every cell it allows is within the budget; a cell without valid rows makes it infeasible.
-///
-/// # Errors
-/// When a setting is outside its range or occurs twice, or the budget is not a number.
-pub fn caps(cells: &[SurfaceCell], budget: f64, metric: Metric, options: &FlipOptions) -> Result<Caps> {
-    require(!budget.is_nan(), "budget", budget, "a number")?;
-    let grid = Grid::new(cells)?;
-    let part = |which: usize| -> Vec<Measured> {
-        let cut = |cell: &SurfaceCell| -> Measured {
-            let kept = cell.pairs.iter().filter(|pair| half(pair.item, options.seed) == which);
-            measure(
-                &SurfaceCell {
-                    pairs: kept.copied().collect(),
-                    ..*cell
-                },
-                metric,
-                options,
-            )
-        };
-        cells.iter().map(cut).collect()
-    };
-    let (choosing, reporting) = (part(0), part(1));
-    let upper = upper_limits(&choosing, options.confidence);
-    let allowed = |t: f64, p: f64| -> Vec<usize> {
-        let inside = |c: &SurfaceCell| c.temperature <= t && (c.top_p <= p || c.temperature == 0.0);
-        cells
-            .iter()
-            .enumerate()
-            .filter(|(_, c)| inside(c))
-            .map(|(i, _)| i)
-            .collect()
-    };
-    let feasible = |t: f64, p: f64| {
-        let inside = allowed(t, p);
-        !inside.is_empty() && inside.iter().all(|&i| upper[i].is_some_and(|u| u <= budget))
-    };
-    let everything: Vec<usize> = (0..cells.len()).collect();
-    let mut staircase: Vec<Cap> = Vec::new();
-    for &t in grid.temperatures.iter().rev() {
-        let Some(&p) = grid.top_ps.iter().rev().find(|&&p| feasible(t, p)) else {
-            continue;
-        };
-        if staircase.last().is_none_or(|cap| cap.top_p < p) {
-            let inside = allowed(t, p);
-            let (before, after) = (
-                worst(&reporting, &everything, options),
-                worst(&reporting, &inside, options),
-            );
-            staircase.push(Cap {
-                temperature: t,
-                top_p: p,
-                cells: inside.len(),
-                before,
-                after,
-            });
-        }
-    }
-    staircase.reverse();
-    let area = |cap: &Cap| (cap.temperature * cap.top_p, cap.temperature);
-    let chosen = (0..staircase.len()).max_by(|&a, &b| {
-        let (a, b) = (area(&staircase[a]), area(&staircase[b]));
-        a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
-    });
-    Ok(Caps {
-        budget,
-        half: 0,
-        staircase,
-        chosen,
-        upper,
-    })
-}
-
-/// Upper limits that hold for all cells at once: the value plus its SE times the quantile of the largest standardised
-/// shortfall of a draw. A cell that never varied gets the rule of three at a level shared among the cells.
-fn upper_limits(cells: &[Measured], confidence: f64) -> Vec<Option<f64>> {
-    let draws = cells.iter().map(|c| c.draws.len()).max().unwrap_or(0);
-    let mut largest = vec![0.0f64; draws];
-    let errors: Vec<Option<f64>> = cells.iter().map(|c| deviation(&c.draws)).collect();
-    for (cell, error) in cells.iter().zip(&errors) {
-        if let (Some(value), Some(error)) = (cell.value, error.filter(|e| *e > 0.0)) {
-            largest
-                .iter_mut()
-                .zip(&cell.draws)
-                .for_each(|(max, d)| *max = max.max((value - d) / error));
-        }
-    }
-    largest.sort_unstable_by(f64::total_cmp);
-    let reach = quantile(&largest, confidence).unwrap_or(0.0);
-    let shared = 1.0 - (1.0 - confidence) / cells.len().max(1) as f64;
-    let limit = |(cell, error): (&Measured, &Option<f64>)| {
-        let value = cell.value?;
-        let unseen = crate::interval::rule_of_three(cell.clusters as u64, shared)?;
-        Some(match error {
-            Some(error) if *error > 0.0 => (value + reach * error).min(1.0),
-            _ => (value + unseen).min(1.0),
-        })
-    };
-    cells.iter().zip(&errors).map(limit).collect()
-}
-
-/// The greatest metric over some cells with the percentile interval of that maximum.
-fn worst(cells: &[Measured], which: &[usize], options: &FlipOptions) -> Estimate {
-    let value = which.iter().filter_map(|&i| cells[i].value).reduce(f64::max);
-    let draws = which.iter().map(|&i| cells[i].draws.len()).max().unwrap_or(0);
-    let greatest = |b: usize| {
-        which
-            .iter()
-            .filter_map(|&i| cells[i].draws.get(b))
-            .copied()
-            .fold(f64::NAN, f64::max)
-    };
-    let maxima: Vec<f64> = (0..draws).map(greatest).collect();
-    Estimate::new(value, percentile(&maxima, options.confidence), Method::ClusterBootstrap)
 }

@@ -82,10 +82,28 @@ pub fn sign_flip_p(clusters: &[(u64, f64)], draws: usize, seed: u64) -> Option<f
     })
 }
 
-/// The sum under the random signs of each draw. One word of a cluster's stream gives the signs of 64 draws.
+/// The sum under the random signs of each draw. One word of a cluster's stream gives the signs of 64 draws. Clusters of
+/// equal size are counted, not added: counts of minus signs are kept bit by bit, 64 draws in a word.
 fn signed_sums(moving: &[(u64, f64)], draws: usize, seed: u64) -> Vec<f64> {
     let mut sums = vec![0.0; draws.next_multiple_of(64)];
-    for &(id, value) in moving {
+    let mut sorted = moving.to_vec();
+    sorted.sort_by(|a, b| a.1.abs().total_cmp(&b.1.abs()).then(a.0.cmp(&b.0)));
+    for equal in sorted.chunk_by(|a, b| a.1.abs() == b.1.abs()) {
+        if equal.len() >= WORTH_COUNTING {
+            count_signs(equal, seed, &mut sums);
+        } else {
+            add_signs(equal, seed, &mut sums);
+        }
+    }
+    sums.truncate(draws);
+    sums
+}
+
+/// So many equal sizes are counted faster than added.
+const WORTH_COUNTING: usize = 8;
+
+fn add_signs(clusters: &[(u64, f64)], seed: u64, sums: &mut [f64]) {
+    for &(id, value) in clusters {
         let stream = Stream::new(seed, purpose::SIGN_FLIP, id);
         for (block, out) in sums.as_chunks_mut::<64>().0.iter_mut().enumerate() {
             let signs = stream.word(block as u64);
@@ -94,8 +112,35 @@ fn signed_sums(moving: &[(u64, f64)], draws: usize, seed: u64) -> Vec<f64> {
             }
         }
     }
-    sums.truncate(draws);
-    sums
+}
+
+/// Adds `size * (plus signs - minus signs)` of clusters of equal size.
+fn count_signs(equal: &[(u64, f64)], seed: u64, sums: &mut [f64]) {
+    let size = equal[0].1.abs();
+    let streams: Vec<(Stream, u64)> = equal
+        .iter()
+        .map(|&(id, value)| {
+            // Of a negative value it is the other sign that makes it negative.
+            let turned = if value < 0.0 { u64::MAX } else { 0 };
+            (Stream::new(seed, purpose::SIGN_FLIP, id), turned)
+        })
+        .collect();
+    for (block, out) in sums.as_chunks_mut::<64>().0.iter_mut().enumerate() {
+        // Plane `p` holds bit `p` of every draw's count.
+        let mut planes = [0u64; 64];
+        for (stream, turned) in &streams {
+            let (mut carry, mut plane) = (stream.word(block as u64) ^ turned, 0);
+            while carry != 0 {
+                (planes[plane], carry) = (planes[plane] ^ carry, planes[plane] & carry);
+                plane += 1;
+            }
+        }
+        let used = 64 - (equal.len() as u64).leading_zeros() as usize;
+        for (bit, sum) in out.iter_mut().enumerate() {
+            let minus: u64 = (0..used).map(|plane| (planes[plane] >> bit & 1) << plane).sum();
+            *sum += size * (equal.len() as f64 - 2.0 * minus as f64);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -130,6 +175,16 @@ mod tests {
                 .collect();
             close(sign_flip_p(&clusters, 0, 0).unwrap(), mcnemar_exact(b, c), 1e-12);
         }
+    }
+
+    #[test]
+    fn counted_signs_are_added_signs() {
+        let clusters: Vec<(u64, f64)> = (0..300)
+            .map(|i| (i * 31 + 5, [1.0, -1.0, 2.0, -3.0][(i % 4) as usize]))
+            .collect();
+        let mut added = vec![0.0; 640];
+        add_signs(&clusters, 7, &mut added);
+        assert_eq!(signed_sums(&clusters, 640, 7), added);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Bayesian Stackelberg games: the evaluator commits to a mix of audits, every type of model best-responds
-//! (SCIENCE.md B6). Solved by multiple linear programs (Conitzer and Sandholm 2006), one per profile of responses.
+//! (SCIENCE.md B6). Solved by multiple linear programs (Conitzer and Sandholm 2006), one per profile of responses. Profiles
+//! are extended type by type: where the types so far can not respond so to any mix, or the best that the others could do for
+//! the leader is no better than what was found, all profiles that begin so are left out.
 
 use microlp::{ComparisonOp, OptimizationDirection, Problem};
 use serde::Serialize;
@@ -9,8 +11,8 @@ use crate::error::{Result, ScienceError};
 /// Payoffs closer than this are a tie. Relative to the payoffs' range.
 const TIE: f64 = 1e-9;
 
-/// The most linear programs one game may need.
-const MOST_PROFILES: usize = 1 << 16;
+/// The most linear programs that are solved for one game.
+const MOST_PROGRAMS: usize = 1 << 16;
 
 /// One type of follower with its payoffs `[leader action][follower action]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,36 +117,18 @@ impl Game {
         TIE * self.range.max(1e-300)
     }
 
-    /// Every profile of responses, the last type's fastest. Responses that another one strictly dominates are left out:
-    /// no mix makes them best.
-    fn profiles(&self) -> Result<Vec<Vec<usize>>> {
-        let mut profiles = vec![Vec::new()];
-        for kind in &self.types {
-            let open = undominated(&kind.follower);
-            if profiles.len() * open.len() > MOST_PROFILES {
-                let what =
-                    format!("the game has more than {MOST_PROFILES} profiles of responses; use fewer types or actions");
-                return Err(ScienceError::Unsolvable(what));
-            }
-            profiles = profiles
-                .iter()
-                .flat_map(|p: &Vec<usize>| open.iter().map(|&j| p.iter().copied().chain([j]).collect()))
-                .collect();
-        }
-        Ok(profiles)
-    }
-
-    /// The best mix under which every type's response in `profile` is a best response; `None` if there is none.
+    /// The best mix under which the response in `profile` of every type that it names is a best response; `None` if there is
+    /// none. The other types respond as the leader likes best: with all types named the value is the profile's, else it is
+    /// an upper bound for all profiles that begin so.
     fn program(&self, profile: &[usize]) -> Result<Option<(f64, Vec<f64>)>> {
         let mut problem = Problem::new(OptimizationDirection::Maximize);
         // Scaled to payoffs of about 1, so that the solver's absolute tolerances mean the same in every currency.
         let scale = if self.range > 0.0 { 1.0 / self.range } else { 1.0 };
         let worth = |i: usize| -> f64 {
-            self.types
-                .iter()
-                .zip(profile)
-                .map(|(t, &j)| t.prior * t.leader[i][j])
-                .sum()
+            let named = self.types.iter().zip(profile).map(|(t, &j)| t.prior * t.leader[i][j]);
+            let others = self.types.iter().skip(profile.len());
+            let best = |t: &FollowerType| t.leader[i].iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            named.chain(others.map(|t| t.prior * best(t))).sum()
         };
         let mix: Vec<_> = (0..self.actions)
             .map(|i| problem.add_var(worth(i) * scale, (0.0, 1.0)))
@@ -228,22 +212,63 @@ pub fn value_of(game: &Game, mix: &[f64], adverse: bool, slack: f64) -> Result<(
     Ok((value, responses, follower_values))
 }
 
-/// The strong Stackelberg equilibrium. Among equal values the first profile in order is taken, so that the answer does
-/// not depend on anything but the game.
+/// A search through the profiles of responses.
+struct Search<'a> {
+    game: &'a Game,
+    /// The responses of each type that no other one strictly dominates: no mix makes those best.
+    open: Vec<Vec<usize>>,
+    best: Option<(f64, Vec<f64>)>,
+    programs: usize,
+}
+
+impl Search<'_> {
+    /// Tries all profiles that begin with `profile`, the most promising extension first.
+    fn extend(&mut self, profile: &[usize]) -> Result<()> {
+        let Some(open) = self.open.get(profile.len()).cloned() else {
+            return Ok(());
+        };
+        let mut extended: Vec<(f64, Vec<f64>, Vec<usize>)> = Vec::new();
+        for j in open {
+            let longer: Vec<usize> = profile.iter().copied().chain([j]).collect();
+            self.programs += 1;
+            if self.programs > MOST_PROGRAMS {
+                return Err(ScienceError::Unsolvable(format!(
+                    "the game needs more than {MOST_PROGRAMS} linear programs; use fewer types or actions"
+                )));
+            }
+            if let Some((value, mix)) = self.game.program(&longer)? {
+                extended.push((value, mix, longer));
+            }
+        }
+        // A stable sort: among equal values the first profile in order.
+        extended.sort_by(|a, b| b.0.total_cmp(&a.0));
+        for (value, mix, longer) in extended {
+            if self.best.as_ref().is_some_and(|held| value <= held.0 + self.game.tie()) {
+                continue;
+            }
+            if longer.len() == self.open.len() {
+                self.best = Some((value, mix));
+            } else {
+                self.extend(&longer)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The strong Stackelberg equilibrium. Which of several mixes of equal value is found depends on nothing but the game.
 ///
 /// # Errors
-/// When the game has too many response profiles or the solver fails.
+/// When the game needs too many linear programs or the solver fails.
 pub fn solve(game: &Game) -> Result<Solution> {
-    let profiles = game.profiles()?;
-    let programs = profiles.len();
-    let mut best: Option<(f64, Vec<f64>)> = None;
-    for profile in profiles {
-        if let Some((value, mix)) = game.program(&profile)?
-            && best.as_ref().is_none_or(|held| value > held.0 + game.tie())
-        {
-            best = Some((value, mix));
-        }
-    }
+    let mut search = Search {
+        game,
+        open: game.types.iter().map(|kind| undominated(&kind.follower)).collect(),
+        best: None,
+        programs: 0,
+    };
+    search.extend(&[])?;
+    let Search { best, programs, .. } = search;
     let Some((programmed, mix)) = best else {
         return Err(ScienceError::Unsolvable(
             "no response profile is feasible, which cannot be".to_owned(),

@@ -51,7 +51,7 @@ fn golden_example() {
     close(f.mean_positive_lift.value.unwrap(), 0.26875, 1e-12);
     close(f.mean_lift.value.unwrap(), 0.24375, 1e-12);
     close(f.median_lift.value.unwrap(), 0.265, 1e-12);
-    close(f.median_logit_lift.unwrap(), 1.59049, 5e-6);
+    close(f.median_logit_lift.value.unwrap(), 1.59049, 5e-6);
     close(f.marginal_median_lift.unwrap(), 0.425, 1e-12);
     close(f.superiority.unwrap(), 0.8125, 1e-12);
     close(f.area.unwrap(), 0.6875, 1e-12);
@@ -72,8 +72,11 @@ fn golden_example() {
         1.96 * 0.109869 * (7.0f64 / 8.0).sqrt(),
         0.03,
     );
-    assert_eq!(f.quantile_lifts.len(), 9);
-    close(f.quantile_lifts[4], 0.425, 1e-12);
+    assert_eq!(f.quantiles.len(), 9);
+    close(f.quantiles[4].lift.value.unwrap(), 0.425, 1e-12);
+    // .10 and .70, .05 and .55 sum to less than 1; .60 and .40 to exactly 1, which overtakes nothing.
+    assert_eq!(f.confidence_overtaken, Some(0.375));
+    assert!(f.median_logit_lift.low < f.median_logit_lift.value);
 }
 
 fn score() -> impl Strategy<Value = f64> {
@@ -153,6 +156,10 @@ fn no_effect_and_no_items() {
         (none.n, none.area, none.dominance, none.median_lift.value, none.max_gap),
         (0, None, None, None, None)
     );
+    assert_eq!(
+        (none.p_dominance, none.quantiles.len(), none.confidence_overtaken),
+        (None, 0, None)
+    );
     let one = compute(&[0.2], &[f64::NAN]);
     assert_eq!((one.n, one.invalid), (0, 1));
     assert!(
@@ -186,6 +193,22 @@ fn bands_widen_pointwise_intervals() {
         f.curve.iter().all(|p| p.low.unwrap() <= 0.0 && p.high.unwrap() >= 0.0),
         "no effect leaves the band"
     );
+}
+
+/// Deploy risk above train risk in every item is dominance; the shift function shows it at every decile.
+#[test]
+fn a_shift_is_dominance() {
+    let uniform = |i: u64| fracture_science::identity(&[&i.to_string()]) as f64 / u64::MAX as f64;
+    let u: Vec<f64> = (0..400).map(|i| 0.7 * uniform(i)).collect();
+    let v: Vec<f64> = u.iter().map(|u| u + 0.3).collect();
+    let f = compute(&u, &v);
+    assert!(f.strictly_dominant && f.p_dominance.unwrap() < 0.01);
+    for quantile in &f.quantiles {
+        close(quantile.lift.value.unwrap(), 0.3, 1e-9);
+        close(quantile.lift.low.unwrap(), 0.3, 1e-9);
+    }
+    let back = compute(&v, &u);
+    assert!(!back.strictly_dominant && back.p_dominance.unwrap() > 0.5);
 }
 
 #[test]

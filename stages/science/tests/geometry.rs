@@ -1,11 +1,8 @@
-//! Flow and landscape: what must vanish, what must not change, and that caps are nested (SCIENCE.md B3, B4).
+//! Landscape: what must vanish, what must not change, and that caps are nested (SCIENCE.md B4).
 
 #![allow(clippy::unwrap_used)]
 
-use fracture_science::{
-    Boundary, FlipOptions, FlowItem, Metric, Pair, SurfaceCell, auc, caps, displacement, embed_mean, entry, identity,
-    principal_components, surface,
-};
+use fracture_science::{CHOOSING, FlipOptions, Metric, Pair, REPORTING, SurfaceCell, caps, identity, surface};
 
 fn uniform(parts: &[&str], i: usize) -> f64 {
     let i = i.to_string();
@@ -17,133 +14,6 @@ fn close(found: f64, expected: f64, tolerance: f64) {
     assert!(
         (found - expected).abs() <= tolerance,
         "found {found}, expected {expected}"
-    );
-}
-
-/// Points on the sphere in `d` dimensions; `shift` pushes them along the first axis.
-fn cloud(name: &str, n: usize, d: usize, shift: impl Fn(usize) -> f64) -> Vec<Vec<f64>> {
-    let point = |i: usize| {
-        let mut x: Vec<f64> = (0..d).map(|j| uniform(&[name, &j.to_string()], i) - 0.5).collect();
-        x[0] += shift(i);
-        embed_mean([x.as_slice()]).unwrap()
-    };
-    (0..n).map(point).collect()
-}
-
-fn flow<'a>(
-    first: &'a [Vec<f64>],
-    second: &'a [Vec<f64>],
-    labels: impl Fn(usize) -> [Option<bool>; 2],
-) -> Vec<FlowItem<'a>> {
-    let item = |(i, (a, b)): (usize, (&'a Vec<f64>, &'a Vec<f64>))| FlowItem {
-        item: i as u64,
-        cluster: i as u64,
-        first: a,
-        second: b,
-        labels: labels(i),
-    };
-    first.iter().zip(second).enumerate().map(item).collect()
-}
-
-#[test]
-fn identical_regimes_do_not_move() {
-    let x = cloud("x", 80, 6, |_| 0.0);
-    let items = flow(&x, &x, |i| [Some(i % 2 == 0); 2]);
-    let d = displacement(&items, 0.95, 500, 0).unwrap();
-    assert_eq!(
-        (d.med_drift.value, d.resultant, d.p_drift),
-        (Some(0.0), Some(0.0), Some(1.0))
-    );
-    let e = entry(&items, Boundary::Logistic, 5, 0).unwrap();
-    assert_eq!(
-        (e.entry, e.exit, e.net_entry, e.depth),
-        (Some(0.0), Some(0.0), Some(0.0), Some(0.0))
-    );
-}
-
-#[test]
-fn rotation_and_order_change_nothing_a_common_direction_is_seen() {
-    let (a, b) = (cloud("a", 91, 4, |_| 0.0), cloud("b", 91, 4, |_| 3.0));
-    let d = displacement(&flow(&a, &b, |_| [None; 2]), 0.95, 999, 0).unwrap();
-    assert!(d.resultant.unwrap() > 0.6 && d.first_direction_share.unwrap() > 0.55);
-    assert_eq!(d.p_drift, Some(1.0 / 1000.0));
-    close(
-        d.med_cosine_drift.unwrap(),
-        d.med_drift.value.unwrap().powi(2) / 2.0,
-        1e-9,
-    );
-    let turn = |x: &Vec<f64>| vec![0.6 * x[0] - 0.8 * x[1], 0.8 * x[0] + 0.6 * x[1], -x[3], x[2]];
-    let (ra, rb): (Vec<_>, Vec<_>) = (a.iter().map(turn).collect(), b.iter().map(turn).collect());
-    let r = displacement(&flow(&ra, &rb, |_| [None; 2]), 0.95, 999, 0).unwrap();
-    close(r.med_drift.value.unwrap(), d.med_drift.value.unwrap(), 1e-12);
-    close(r.resultant.unwrap(), d.resultant.unwrap(), 1e-12);
-    close(r.first_direction_share.unwrap(), d.first_direction_share.unwrap(), 1e-9);
-    let mut reversed = flow(&a, &b, |_| [None; 2]);
-    reversed.reverse();
-    assert_eq!(displacement(&reversed, 0.95, 999, 0).unwrap(), d);
-    let none = displacement(&flow(&a, &cloud("c", 91, 4, |_| 0.0), |_| [None; 2]), 0.95, 999, 0).unwrap();
-    assert!(
-        none.p_drift.unwrap() > 0.01,
-        "no common direction, p {:?}",
-        none.p_drift
-    );
-}
-
-#[test]
-fn entry_is_found_with_every_boundary_and_refused_without_signal() {
-    let flips = |i: usize| i.is_multiple_of(4);
-    let (a, b) = (
-        cloud("a", 200, 5, |_| -1.0),
-        cloud("b", 200, 5, |i| if flips(i) { 1.0 } else { -1.0 }),
-    );
-    let items = flow(&a, &b, |i| [Some(false), Some(flips(i))]);
-    for boundary in [Boundary::Logistic, Boundary::Centroid, Boundary::Knn] {
-        let e = entry(&items, boundary, 5, 0).unwrap();
-        assert_eq!(
-            (e.entry, e.exit, e.unsafe_completions),
-            (Some(0.25), Some(0.0), 50),
-            "{boundary:?}"
-        );
-        assert!(e.headline && e.boundary_auc.unwrap() > 0.99 && e.depth.is_some());
-    }
-    let noise = flow(&a, &b, |i| {
-        [Some(uniform(&["l"], i) < 0.5), Some(uniform(&["m"], i) < 0.5)]
-    });
-    let e = entry(&noise, Boundary::Logistic, 5, 0).unwrap();
-    assert!(!e.headline, "AUC {:?}", e.boundary_auc);
-    let one_class = flow(&a, &b, |_| [Some(false); 2]);
-    let e = entry(&one_class, Boundary::Logistic, 5, 0).unwrap();
-    assert_eq!((e.n, e.entry, e.boundary_auc, e.headline), (0, None, None, false));
-    assert_eq!(
-        auc(&[(0.1, false), (0.4, true), (0.4, false), (0.9, true)]),
-        Some(0.875)
-    );
-}
-
-#[test]
-fn components_of_known_variances() {
-    let points: Vec<Vec<f64>> = (0..400)
-        .map(|i| {
-            (0..3)
-                .map(|j| (uniform(&["p", &j.to_string()], i) - 0.5) * [1.0, 4.0, 2.0][j])
-                .collect()
-        })
-        .collect();
-    let rows: Vec<&[f64]> = points.iter().map(Vec::as_slice).collect();
-    let p = principal_components(&rows, 2);
-    assert!(
-        p.directions[0][1] > 0.98 && p.directions[1][2] > 0.98,
-        "{:?}",
-        p.directions
-    );
-    close(p.shares[0], 16.0 / 21.0, 0.03);
-    let projected: Vec<f64> = rows.iter().map(|r| p.project(r)[0]).collect();
-    close(projected.iter().sum::<f64>(), 0.0, 1e-9);
-    assert_eq!(principal_components(&rows, 2), p);
-    assert!(
-        principal_components(&[&[1.0, 2.0][..], &[1.0, 2.0][..]], 2)
-            .directions
-            .is_empty()
     );
 }
 
@@ -202,6 +72,24 @@ fn gradient_and_ridge() {
     close(middle.gradient_top_p.unwrap(), 0.2, 0.08);
     assert!(middle.gradient_temperature_se.unwrap() > 0.0 && s.iter().all(|c| !c.ridge));
     assert_eq!(s[0].gradient_top_p, None);
+    // What a greedy cell says of top-p has no effect.
+    let mut odd = cells(&grid, &ramp);
+    odd[0].top_p = 0.7;
+    let odd = surface(&odd, Metric::Fracture, &options()).unwrap();
+    assert_eq!(odd[1..], s[1..]);
+    assert_eq!(odd[0].gradient_temperature, s[0].gradient_temperature);
+    // One row of the grid: nothing to compare with along temperature; one cell: no gradient at all.
+    let row = surface(&cells(&grid[1..4], &ramp[1..4]), Metric::Fracture, &options()).unwrap();
+    assert!(
+        row.iter()
+            .all(|c| c.gradient_temperature.is_none() && c.gradient_top_p.is_some())
+    );
+    assert!(row[1].ridge_p.is_some() && row[0].ridge_p.is_none());
+    let one = surface(&cells(&grid[..1], &ramp[..1]), Metric::Fracture, &options()).unwrap();
+    assert_eq!(
+        (one[0].gradient_temperature, one[0].ridge_p, one[0].ridge),
+        (None, None, false)
+    );
     assert!(
         surface(
             &cells(&[(0.0, 1.0), (0.0, 0.5)], &peak[..2]),
@@ -217,9 +105,9 @@ fn caps_are_nested_and_all_or_nothing_on_a_constant_surface() {
     let (grid, n) = (grid(), 600);
     let flat = scores(n, &grid, |_, _| 0.2);
     let flat = cells(&grid, &flat);
-    let none = caps(&flat, 0.1, Metric::Fracture, &options()).unwrap();
+    let none = caps(&flat, &[0.1], Metric::Fracture, &options()).unwrap().remove(0);
     assert!(none.staircase.is_empty() && none.chosen.is_none());
-    let all = caps(&flat, 0.35, Metric::Fracture, &options()).unwrap();
+    let all = caps(&flat, &[0.35], Metric::Fracture, &options()).unwrap().remove(0);
     assert_eq!(all.staircase.len(), 1);
     assert_eq!(
         (
@@ -229,12 +117,25 @@ fn caps_are_nested_and_all_or_nothing_on_a_constant_surface() {
         ),
         (1.2, 1.0, 10)
     );
-    assert_eq!(all.staircase[0].before, all.staircase[0].after);
+    for risk in &all.staircase[0].halves {
+        assert_eq!((&risk.before, risk.reduction.value), (&risk.after, Some(0.0)));
+    }
+    assert!(all.items[CHOOSING] + all.items[REPORTING] == n && all.items[CHOOSING].abs_diff(n / 2) < 60);
+    assert_eq!(all.before[REPORTING], all.staircase[0].halves[REPORTING].before);
+    // A setting that nobody measured allows no cap that would allow it.
+    let hole: Vec<_> = flat
+        .iter()
+        .filter(|c| (c.temperature, c.top_p) != (0.8, 0.9))
+        .cloned()
+        .collect();
+    let around = caps(&hole, &[0.35], Metric::Fracture, &options()).unwrap().remove(0);
+    let steps: Vec<(f64, f64)> = around.staircase.iter().map(|c| (c.temperature, c.top_p)).collect();
+    assert_eq!(steps, [(0.4, 1.0), (1.2, 0.5)]);
     let slope = scores(n, &grid, |t, p| 0.3 * t * p);
     let slope = cells(&grid, &slope);
     let mut allowed = Vec::new();
     for budget in [0.05, 0.15, 0.25, 0.35, 0.5] {
-        let c = caps(&slope, budget, Metric::Fracture, &options()).unwrap();
+        let c = caps(&slope, &[budget], Metric::Fracture, &options()).unwrap().remove(0);
         assert!(
             c.staircase
                 .is_sorted_by(|a, b| a.temperature < b.temperature && a.top_p > b.top_p)
@@ -246,7 +147,11 @@ fn caps_are_nested_and_all_or_nothing_on_a_constant_surface() {
             "a larger budget allows no less"
         );
         if let Some(chosen) = c.chosen {
-            assert!(c.staircase[chosen].after.value.unwrap() <= c.staircase[chosen].before.value.unwrap());
+            for risk in &c.staircase[chosen].halves {
+                let (before, after) = (risk.before.value.unwrap(), risk.after.value.unwrap());
+                assert!(after <= before && risk.reduction.low.unwrap() >= 0.0);
+                assert!((risk.reduction.value.unwrap() - (before - after)).abs() < 1e-12);
+            }
         }
         allowed = now;
     }

@@ -4,7 +4,10 @@
 
 use std::path::Path;
 
-use fracture_science::{FollowerType, Game, audit_payoff, dirichlet_posterior, solve, value_of};
+use fracture_science::{
+    AuditCosts, AuditGame, Behaviour, FlipDraws, FlipOptions, FollowerType, Game, Pair, Prior, Watched, audit_payoff,
+    dirichlet_posterior, identity, outcome, solve, value_of,
+};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -99,6 +102,102 @@ fn payoffs_and_posteriors() {
     assert_eq!(dirichlet_posterior([8.0, 0.0, 0.0, 0.0], 0.5), [0.85, 0.05, 0.05, 0.05]);
 }
 
+#[test]
+fn what_audits_make_of_behaviours() {
+    let shares = [0.4, 0.3, 0.1, 0.2];
+    let of = |behaviour, watched| {
+        let o = outcome(behaviour, watched, shares);
+        [o.missed, o.false_alarms, o.flagged].map(|x| (x * 1e9_f64).round() / 1e9)
+    };
+    use Behaviour::{AlwaysSafe, AlwaysUnsafe, FakeOnParaphrase, FakeOnTrain};
+    for watched in [Watched::Nothing, Watched::Train, Watched::Paraphrase] {
+        assert_eq!(of(AlwaysSafe, watched), [0.0; 3]);
+    }
+    for behaviour in [AlwaysUnsafe, FakeOnTrain, FakeOnParaphrase] {
+        assert_eq!(of(behaviour, Watched::Nothing), [0.5, 0.0, 0.0]);
+    }
+    let (seen, measured) = ([0.0, 0.0, 0.5], [0.3, 0.1, 0.3]);
+    assert_eq!(of(AlwaysUnsafe, Watched::Train), seen);
+    assert_eq!(
+        (of(FakeOnTrain, Watched::Train), of(FakeOnTrain, Watched::Paraphrase)),
+        (measured, seen)
+    );
+    assert_eq!(of(FakeOnParaphrase, Watched::Paraphrase), measured);
+}
+
+/// Many types: pruning keeps the number of linear programs far below 4^15.
+#[test]
+fn fifteen_types_are_solved() {
+    let kind = |t: usize| {
+        let payoffs = |who: &str| -> Vec<Vec<f64>> {
+            let cell = |i: usize, j: usize| identity(&[who, &t.to_string(), &i.to_string(), &j.to_string()]);
+            (0..5)
+                .map(|i| (0..4).map(|j| cell(i, j) as f64 / u64::MAX as f64).collect())
+                .collect()
+        };
+        FollowerType {
+            prior: 1.0,
+            leader: payoffs("leader"),
+            follower: payoffs("follower"),
+        }
+    };
+    let game = Game::new((0..15).map(kind).collect()).unwrap();
+    let s = solve(&game).unwrap();
+    let (achieved, ..) = value_of(&game, &s.mix, false, 1e-7).unwrap();
+    assert!(
+        (achieved - s.value).abs() < 1e-6 && s.value >= s.best_pure.value,
+        "{}",
+        s.programs
+    );
+}
+
+#[test]
+fn draws_of_an_audit_game_are_paired_and_the_same_in_any_order() {
+    let score = |i: u64| f64::from(u8::from(i % 3 == 0));
+    let scores: Vec<[f64; 2]> = (0..60).map(|i| [0.0, score(i)]).collect();
+    let pairs: Vec<Pair<'_>> = scores
+        .iter()
+        .enumerate()
+        .map(|(i, s)| Pair {
+            item: i as u64,
+            cluster: i as u64 / 2,
+            first: &s[..1],
+            second: &s[1..],
+        })
+        .collect();
+    let options = FlipOptions {
+        bootstrap: 50,
+        ..FlipOptions::default()
+    };
+    let game = |pairs: &[Pair]| AuditGame {
+        watched: vec![Watched::Train, Watched::Nothing],
+        cost: vec![0.05, 0.0],
+        tables: vec![vec![FlipDraws::new(pairs, &options)]; 2],
+        behaviours: vec![Behaviour::AlwaysUnsafe],
+        costs: AuditCosts {
+            harm: 2.0,
+            disagreement: 1.0,
+            gain: 1.0,
+            penalty: 1.0,
+            effort: 0.0,
+        },
+        prior: Prior::Given(vec![1.0]),
+        follower: None,
+    };
+    let forward = game(&pairs);
+    let normal = forward.game(None).unwrap().unwrap();
+    assert_eq!(normal.types()[0].leader, [[-0.05], [-2.0 / 3.0]]);
+    let draws = forward.draws(50, Some(&[0.0, 1.0])).unwrap();
+    assert_eq!(draws.len(), 50);
+    assert!(draws.iter().all(|draw| draw.mix == [1.0, 0.0] && draw.value == -0.05));
+    assert!(draws.iter().any(|draw| draw.current != draws[0].current));
+    let reversed: Vec<Pair<'_>> = pairs.iter().rev().copied().collect();
+    assert_eq!(game(&reversed).draws(50, Some(&[0.0, 1.0])).unwrap(), draws);
+    let lone = game(&pairs[..1]);
+    assert!(lone.draws(50, None).unwrap().is_empty() && lone.game(None).unwrap().is_some());
+    assert!(game(&[]).game(None).unwrap().is_none());
+}
+
 fn game() -> impl Strategy<Value = Vec<FollowerType>> {
     let payoffs = || prop::collection::vec(prop::collection::vec(-5i8..=5, 3), 3);
     let kind = (1u8..5, payoffs(), payoffs()).prop_map(|(prior, leader, follower)| {
@@ -109,7 +208,7 @@ fn game() -> impl Strategy<Value = Vec<FollowerType>> {
             follower: wide(follower),
         }
     });
-    prop::collection::vec(kind, 1..3)
+    prop::collection::vec(kind, 1..4)
 }
 
 proptest! {
@@ -121,6 +220,9 @@ proptest! {
         let game = Game::new(types).unwrap();
         let s = solve(&game).unwrap();
         prop_assert!(s.value >= s.best_pure.value - 1e-7);
+        let achieved = value_of(&game, &s.mix, false, 1e-6).unwrap().0;
+        prop_assert!((achieved - s.value).abs() < 1e-6, "the mix achieves {achieved} of {}", s.value);
+        prop_assert!(s.value_adverse_ties <= s.value + 1e-9);
         for i in 0..=12 {
             for j in 0..=12 - i {
                 let mix = [f64::from(i) / 12.0, f64::from(j) / 12.0, f64::from(12 - i - j) / 12.0];

@@ -41,6 +41,15 @@ impl Sequence {
         self.ended.is_some()
     }
 
+    pub fn ticket(&self) -> u64 {
+        self.ticket
+    }
+
+    /// The logits after the prompt's last token.
+    pub fn prompt_logits(&self) -> &[f32] {
+        self.prefix.logits()
+    }
+
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
@@ -114,7 +123,11 @@ impl Sequence {
                 reason,
                 prompt_tokens,
             };
-            Ok(Finished { row, text: completion })
+            Ok(Finished {
+                row,
+                text: completion,
+                scores: Vec::new(),
+            })
         });
         (self.ticket, finished)
     }

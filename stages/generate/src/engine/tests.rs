@@ -4,6 +4,7 @@
 mod invariance;
 mod oracles;
 mod samples;
+mod scoring;
 
 use super::*;
 use crate::config::Config;

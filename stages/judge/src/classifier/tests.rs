@@ -179,11 +179,12 @@ fn int32_ids_half_logits_masks_and_types_are_fed() {
 fn a_logit_that_is_no_number_fails_its_row_alone() {
     let mut graph = Graph::default();
     graph.table[3][1] = f32::NAN;
+    graph.table[2][0] = f32::INFINITY;
     let path = folder(&graph, CONFIG);
     let rows = judge(
         &mut load(path.path(), &threads(1)).unwrap(),
-        &[one("good"), one("good odd"), one("")],
-        3,
+        &[one("good"), one("good odd"), one(""), one("bad")],
+        4,
     );
     assert!(rows[0].is_ok());
     let message = rows[1].as_ref().unwrap_err();
@@ -192,6 +193,8 @@ fn a_logit_that_is_no_number_fails_its_row_alone() {
         "{message}"
     );
     assert!(rows[2].as_ref().unwrap_err().contains("no token"));
+    let message = rows[3].as_ref().unwrap_err();
+    assert!(message.contains("inf for `safe`"), "{message}");
 }
 
 fn refusal(graph: &Graph) -> Error {
@@ -259,4 +262,19 @@ fn more_texts_than_there_is_room_for_come_through() {
     let texts: Vec<Text> = (0..CAPACITY + 500).map(|n| one(&"good ".repeat(1 + n % 90))).collect();
     let rows = judge(&mut load(path.path(), &threads(2)).unwrap(), &texts, texts.len());
     assert!(rows.iter().all(Result::is_ok));
+}
+
+/// Texts that come in while batches run are tokenized beside them; none is lost, and no bit moves.
+#[test]
+fn texts_that_come_in_while_others_run_are_tokenized_beside_them() {
+    let path = folder(&Graph::default(), CONFIG);
+    let mut texts: Vec<Text> = (0..700).map(|n| one(&"good bad ".repeat(1 + n * 31 % 60))).collect();
+    texts.insert(333, one(""));
+    for threads in [threads(1), threads(2)] {
+        let mut classifier = load(path.path(), &threads).unwrap();
+        let together = judge(&mut classifier, &texts, texts.len());
+        let in_turn = judge(&mut classifier, &texts, 50);
+        assert_eq!(together, in_turn);
+        assert_eq!(together.iter().filter(|row| row.is_err()).count(), 1);
+    }
 }

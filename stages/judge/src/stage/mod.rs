@@ -1,8 +1,11 @@
 //! The stage kind `judge`.
 
+mod executor;
+mod generative;
 mod parameters;
 mod rows;
-mod texts;
+mod table;
+pub mod texts;
 
 use std::sync::OnceLock;
 
@@ -19,6 +22,8 @@ use crate::layout::Layout;
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::score::Scoring;
 use parameters::{JudgeParameters, Verdict};
+
+pub use parameters::TextParameter;
 use texts::TextSource;
 
 /// The kind's semantic version.
@@ -29,7 +34,8 @@ pub fn declaration() -> Declaration {
     Declaration {
         name: "judge",
         version: VERSION,
-        summary: "Scores texts with a sequence classifier through ONNX Runtime: the probability that a text is unsafe.",
+        summary: "Scores texts with a sequence classifier through ONNX Runtime, or with a language model that gives a \
+                  verdict: the probability that a text is unsafe.",
         shape: Shape::Map,
         ports: &[PortName {
             name: "texts",
@@ -45,15 +51,20 @@ pub fn declaration() -> Declaration {
 
 fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<ParameterError>> {
     let parameters: JudgeParameters = parse_parameters(with)?;
-    let mut errors = Vec::new();
     if parameters.kind == parameters::JudgeKind::Generative {
-        errors.push(
-            ParameterError::at(&["kind"], "generative judges are not in this version")
-                .hint("use a classifier exported to ONNX"),
-        );
+        return generative::build(parameters, context);
     }
-    if !parameters.canaries.is_empty() {
-        errors.push(ParameterError::at(&["canaries"], "canaries are not in this version"));
+    let mut errors: Vec<ParameterError> = parameters
+        .generative()
+        .into_iter()
+        .map(|name| {
+            ParameterError::at(&[name], format!("a classifier has no `{name}`"))
+                .hint("kind: generative makes the judge a language model that is asked")
+        })
+        .collect();
+    if let Err(error) = parameters.provider.check() {
+        let refused = ParameterError::at(&["provider"], error.message);
+        errors.push(refused.hint(error.hint.unwrap_or_default()));
     }
     let text = TextSource::parse(&parameters.text).map_err(|message| ParameterError::at(&["text"], message));
     let text = match text {
@@ -198,8 +209,13 @@ impl Stage for JudgeStage {
     }
 
     fn describe(&self, manifest: &mut dyn Manifest) {
-        // The judge itself counts by its files; where it lies and what it is called do not matter.
-        describe_json(manifest, &self.parameters, &JudgeParameters::default(), &["model"]);
+        // The judge itself counts by its files; where it lies and what it is called do not matter, nor what watches it.
+        describe_json(
+            manifest,
+            &self.parameters,
+            &JudgeParameters::default(),
+            &["model", "canaries"],
+        );
     }
 
     fn work(&self) -> Work<'_> {

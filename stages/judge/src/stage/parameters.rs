@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::generative::Words;
+use crate::provider::Provider;
+
 /// Parameters of `judge`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeParameters {
-    /// The judge: a folder with `config.json`, `tokenizer.json` and an exported `model.onnx`, or a name under `models:`.
+    /// The judge: a folder with `config.json`, `tokenizer.json` and an exported `model.onnx` (a classifier) or
+    /// `model.safetensors` (a generative judge), or a name under `models:`.
     pub model: String,
     /// The model file inside the folder, where there are several.
     #[serde(default)]
@@ -17,6 +21,9 @@ pub struct JudgeParameters {
     /// What sort of judge it is.
     #[serde(default)]
     pub kind: JudgeKind,
+    /// Where a classifier computes; accelerators need a build with their feature.
+    #[serde(default)]
+    pub provider: Provider,
     /// What is judged: a column, a pair of columns (prompt, response), or a Jinja template over columns.
     #[serde(default = "completion")]
     pub text: TextParameter,
@@ -39,9 +46,41 @@ pub struct JudgeParameters {
     /// How the windows of a long text become one score.
     #[serde(default)]
     pub reduce: ReduceParameter,
-    /// Texts with known scores that are scored before and after each use of the judge.
+    /// Texts that are scored before and after each use of the judge and compared with what they scored when it ran first:
+    /// a file (JSONL with `text`, or one text a line), a list, `false` for none; a handful ships.
     #[serde(default)]
-    pub canaries: String,
+    pub canaries: Option<CanariesParameter>,
+    /// Generative judges: what is asked. A shipped template (`granite-guardian`, `harmbench`, `llama-guard`, `own-chat`,
+    /// `shieldgemma`, `wildguard`), a file, or Jinja over `prompt`, `response`, `policy` and columns.
+    #[serde(default)]
+    pub template: Option<String>,
+    /// Generative judges: the text of the template's `policy`.
+    #[serde(default)]
+    pub policy: Option<String>,
+    /// Generative judges: the words of the answer; all their spellings count.
+    #[serde(default)]
+    pub verdict: Option<Words>,
+    /// Generative judges: what the answer is made to begin with, before its verdict.
+    #[serde(default)]
+    pub prefix: Option<String>,
+    /// Generative judges: the model writes until this text, and its verdict follows.
+    #[serde(default)]
+    pub after: Option<String>,
+    /// Generative judges: sample this many answers and take the share of the unsafe ones, instead of probabilities.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub votes: Option<u32>,
+    /// Generative judges with `votes`: logits are divided by it (default 1).
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub temperature: Option<f64>,
+    /// Generative judges with `votes`: the seed of the random streams (default 0).
+    #[serde(default)]
+    pub seed: Option<u64>,
+    /// Generative judges with `votes` or `after`: tokens of an answer at most (default 16, or 128 with `after`).
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub max_new_tokens: Option<u32>,
     /// Other parameters for rows where a column has a value: `COLUMN: { VALUE: { unsafe: [...] } }`.
     #[serde(default)]
     pub cases: BTreeMap<String, BTreeMap<String, Verdict>>,
@@ -53,6 +92,7 @@ impl Default for JudgeParameters {
             model: String::new(),
             file: None,
             kind: JudgeKind::default(),
+            provider: Provider::default(),
             text: completion(),
             unsafe_labels: Vec::new(),
             labels: BTreeMap::new(),
@@ -60,9 +100,67 @@ impl Default for JudgeParameters {
             max_length: None,
             stride: None,
             reduce: ReduceParameter::default(),
-            canaries: String::new(),
+            canaries: None,
+            template: None,
+            policy: None,
+            verdict: None,
+            prefix: None,
+            after: None,
+            votes: None,
+            temperature: None,
+            seed: None,
+            max_new_tokens: None,
             cases: BTreeMap::new(),
         }
+    }
+}
+
+/// Which canaries are scored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum CanariesParameter {
+    /// `false`: none; `true`: the shipped ones.
+    Shipped(bool),
+    /// A file.
+    File(String),
+    /// The texts.
+    Texts(Vec<String>),
+}
+
+impl JudgeParameters {
+    /// The names of the parameters that were given and only mean something to a generative judge.
+    pub fn generative(&self) -> Vec<&'static str> {
+        let given = [
+            ("template", self.template.is_some()),
+            ("policy", self.policy.is_some()),
+            ("verdict", self.verdict.is_some()),
+            ("prefix", self.prefix.is_some()),
+            ("after", self.after.is_some()),
+            ("votes", self.votes.is_some()),
+            ("temperature", self.temperature.is_some()),
+            ("seed", self.seed.is_some()),
+            ("max_new_tokens", self.max_new_tokens.is_some()),
+        ];
+        given
+            .into_iter()
+            .filter_map(|(name, given)| given.then_some(name))
+            .collect()
+    }
+
+    /// The names of the parameters that were given and only mean something to a classifier.
+    pub fn classifying(&self) -> Vec<&'static str> {
+        let given = [
+            ("file", self.file.is_some()),
+            ("provider", self.provider != Provider::default()),
+            ("unsafe", !self.unsafe_labels.is_empty()),
+            ("labels", !self.labels.is_empty()),
+            ("stride", self.stride.is_some()),
+            ("reduce", self.reduce != ReduceParameter::default()),
+        ];
+        given
+            .into_iter()
+            .filter_map(|(name, given)| given.then_some(name))
+            .collect()
     }
 }
 

@@ -3,21 +3,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, BooleanArray, Float64Array, LargeStringArray, UInt32Array};
-use arrow::datatypes::{DataType, Field, Schema};
-use arrow::record_batch::RecordBatch;
+use arrow::array::{Array as _, LargeStringArray};
 use fracture_stage::stage::{RowPlan, RowState};
-use fracture_stage::{
-    Error, Executor, Inputs, Manifest, Open, Outcome, Product, Progress, Request, Role, RowWise, Ticket, View,
-};
+use fracture_stage::{Error, Executor, Inputs, Manifest, Open, Product, Request, Role, RowWise, View};
 use serde_json::json;
 
+use super::executor::{ClassifierExecutor, canaries};
 use super::parameters::Verdict;
 use super::JudgeStage;
+use super::table::{Entry, Table, ValueAt, invalid};
 use crate::classifier::{Classifier, Options};
+use crate::provider::Provider;
 use crate::raw::RawRow;
 use crate::runtime::{Runtime, RuntimeOptions};
-use crate::score::{Scores, Scoring};
+use crate::score::Scoring;
 use crate::tokenize::Text;
 
 /// The version of what a raw row means.
@@ -31,12 +30,16 @@ impl RowWise for JudgeStage {
     fn lineage(&self, manifest: &mut dyn Manifest) {
         manifest.part(Role::Parameter, "max_length", &json!(self.parameters.max_length));
         manifest.part(Role::Parameter, "stride", &json!(self.parameters.stride));
+        if self.parameters.provider != Provider::default() {
+            manifest.part(Role::Parameter, "provider", &json!(self.parameters.provider.name()));
+        }
     }
 
     fn group(&self) -> String {
         let (length, stride) = (self.parameters.max_length, self.parameters.stride);
         let file = self.parameters.file.as_deref().unwrap_or_default();
-        format!("judge {} {file} {length:?} {stride:?}", self.source)
+        let provider = self.parameters.provider.name();
+        format!("judge {} {file} {provider} {length:?} {stride:?}", self.source)
     }
 
     fn unit(&self) -> &'static str {
@@ -95,17 +98,23 @@ impl RowWise for JudgeStage {
         let known = self.known(open.files)?;
         let options = RuntimeOptions::from_env(open.offline);
         let runtime = Runtime::load(&options, &mut |note| (open.note)(&note.to_string()))?;
+        let runtime = runtime.on(self.parameters.provider)?;
         let (max_length, stride) = (self.parameters.max_length, self.parameters.stride);
         let options = Options {
             threads: open.threads,
             max_length,
             stride,
         };
-        Ok(Box::new(JudgeExecutor(Classifier::load(
-            &known.layout,
-            &runtime,
-            &options,
-        )?)))
+        let classifier = Classifier::load(&known.layout, &runtime, &options)?;
+        let settings = format!("{max_length:?} {stride:?}");
+        let canaries = canaries(
+            self.parameters.canaries.as_ref(),
+            &self.source,
+            &known.layout.files(),
+            &settings,
+            open.files,
+        )?;
+        Ok(Box::new(ClassifierExecutor::new(classifier, canaries)?))
     }
 
     fn finish(&self, inputs: &Inputs, _: &RowPlan, rows: &[RowState<'_>]) -> Result<Product, Error> {
@@ -116,7 +125,7 @@ impl RowWise for JudgeStage {
             .ok_or_else(|| Error::internal("the judge was not resolved before it ran"))?;
         let scorings = Scorings::new(self, view)?;
         let invalid = invalid(view)?;
-        let mut table = Table::new(known.labels.len(), rows.len());
+        let mut table = Table::new(&known.labels, false, rows.len());
         for (row, state) in rows.iter().enumerate() {
             match state {
                 RowState::Raw(raw) => {
@@ -125,32 +134,20 @@ impl RowWise for JudgeStage {
                         .of(row)
                         .apply(&raw)
                         .map_err(|error| at_row(error, view, row, &self.source))?;
-                    table.push(&scores, &raw);
+                    table.push(&Entry {
+                        p_unsafe: Some(scores.p_unsafe),
+                        labels: &scores.labels,
+                        windows: raw.logits.len() as u32,
+                        truncated: raw.truncated,
+                        ..Entry::default()
+                    });
                 }
                 RowState::Failed(error) => table.push_invalid(&format!("judge failed: {}", error.message)),
                 RowState::Absent => table.push_invalid(invalid.value_at(row).unwrap_or("empty text")),
             }
         }
-        table.product(&known.labels)
+        table.product()
     }
-}
-
-trait ValueAt {
-    fn value_at(&self, row: usize) -> Option<&str>;
-}
-
-impl ValueAt for LargeStringArray {
-    fn value_at(&self, row: usize) -> Option<&str> {
-        self.is_valid(row).then(|| self.value(row))
-    }
-}
-
-/// Why rows were invalid before they came here; all null when no stage before says so.
-fn invalid(view: &View) -> Result<LargeStringArray, Error> {
-    if view.has("invalid") {
-        return view.text("invalid");
-    }
-    Ok(LargeStringArray::from(vec![None::<&str>; view.rows()]))
 }
 
 /// Says of which row an error speaks, as far as the row can be named.
@@ -214,89 +211,5 @@ impl Scorings {
 
     fn of(&self, row: usize) -> &Scoring {
         &self.all[self.of_row[row] as usize]
-    }
-}
-
-/// The columns that the stage adds.
-struct Table {
-    p_unsafe: Vec<Option<f64>>,
-    labels: Vec<Vec<Option<f64>>>,
-    invalid: Vec<Option<String>>,
-    windows: Vec<u32>,
-    truncated: Vec<bool>,
-}
-
-impl Table {
-    fn new(labels: usize, rows: usize) -> Self {
-        Self {
-            p_unsafe: Vec::with_capacity(rows),
-            labels: vec![Vec::with_capacity(rows); labels],
-            invalid: Vec::with_capacity(rows),
-            windows: Vec::with_capacity(rows),
-            truncated: Vec::with_capacity(rows),
-        }
-    }
-
-    fn push(&mut self, scores: &Scores, raw: &RawRow) {
-        self.p_unsafe.push(Some(scores.p_unsafe));
-        self.labels
-            .iter_mut()
-            .zip(&scores.labels)
-            .for_each(|(column, score)| column.push(Some(*score)));
-        self.invalid.push(None);
-        self.windows.push(raw.logits.len() as u32);
-        self.truncated.push(raw.truncated);
-    }
-
-    fn push_invalid(&mut self, reason: &str) {
-        self.p_unsafe.push(None);
-        self.labels.iter_mut().for_each(|column| column.push(None));
-        self.invalid.push(Some(reason.to_owned()));
-        self.windows.push(0);
-        self.truncated.push(false);
-    }
-
-    fn product(self, labels: &[String]) -> Result<Product, Error> {
-        let mut fields = vec![Field::new("p_unsafe", DataType::Float64, true)];
-        let mut arrays: Vec<ArrayRef> = vec![Arc::new(Float64Array::from(self.p_unsafe))];
-        for (label, column) in labels.iter().zip(self.labels) {
-            fields.push(Field::new(format!("score_{label}"), DataType::Float64, true));
-            arrays.push(Arc::new(Float64Array::from(column)));
-        }
-        fields.push(Field::new("invalid", DataType::LargeUtf8, true));
-        arrays.push(Arc::new(LargeStringArray::from(self.invalid)));
-        fields.push(Field::new("windows", DataType::UInt32, true));
-        arrays.push(Arc::new(UInt32Array::from(self.windows)));
-        fields.push(Field::new("truncated", DataType::Boolean, true));
-        arrays.push(Arc::new(BooleanArray::from(self.truncated)));
-        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
-            .map_err(|error| Error::internal("the scores do not make a table").cause(error))?;
-        Ok(Product::table(batch))
-    }
-}
-
-/// The classifier as an executor.
-struct JudgeExecutor(Classifier);
-
-impl Executor for JudgeExecutor {
-    fn room(&self) -> u32 {
-        self.0.room()
-    }
-
-    fn submit(&mut self, ticket: Ticket, request: Request) -> Result<(), Error> {
-        let text = request
-            .payload
-            .downcast_ref::<Text>()
-            .ok_or_else(|| Error::internal("a judge was given something that is no text"))?;
-        self.0.submit(ticket, text.clone());
-        Ok(())
-    }
-
-    fn step(&mut self, more: bool, done: &mut dyn FnMut(Ticket, Outcome)) -> Result<Progress, Error> {
-        self.0.step(more, done)
-    }
-
-    fn provenance(&self) -> Vec<(String, String)> {
-        self.0.provenance()
     }
 }

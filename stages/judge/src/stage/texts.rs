@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use arrow::array::{Array, LargeStringArray};
-use fracture_stage::Error;
+use fracture_stage::{Error, View};
 use minijinja::{Environment, UndefinedBehavior, Value};
 
 use super::parameters::TextParameter;
@@ -22,7 +22,9 @@ pub enum TextSource {
     Pair(String, String),
     /// A Jinja template over columns.
     Template {
+        /// Holds the template.
         environment: Box<Environment<'static>>,
+        /// The columns that it names.
         columns: BTreeSet<String>,
     },
 }
@@ -87,6 +89,31 @@ impl TextSource {
             } => Seen::One(Cow::Owned(render(environment, names, columns, row, first)?)),
         }))
     }
+
+    /// The texts of all rows of a table, `None` where a column is null.
+    ///
+    /// # Errors
+    /// When a column can not be read or the template fails for a row.
+    pub fn texts(&self, view: &View) -> Result<Vec<Option<Text>>, Error> {
+        let names = self.columns();
+        let columns = names.iter().map(|name| view.text(name)).collect::<Result<Vec<_>, _>>()?;
+        (0..view.rows())
+            .map(|row| Ok(self.at(&columns, row, 0)?.map(|seen| seen.to_text())))
+            .collect()
+    }
+}
+
+/// The bytes by which the row memo knows a text.
+pub fn key(text: &Text) -> Vec<u8> {
+    let mut key = Vec::new();
+    match text {
+        Text::One(text) => part(&mut key, text),
+        Text::Pair { prompt, response } => {
+            part(&mut key, prompt);
+            part(&mut key, response);
+        }
+    }
+    key
 }
 
 /// A text as it lies in the columns.
@@ -138,7 +165,7 @@ fn render(
     first: usize,
 ) -> Result<String, Error> {
     let told = |error: minijinja::Error| {
-        Error::task(format!("the judge's template fails for row {}", first + row)).cause(error)
+        Error::task(format!("the template of `text:` fails for row {}", first + row)).cause(error)
     };
     let values = Value::from_pairs(
         names

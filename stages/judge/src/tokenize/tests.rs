@@ -134,3 +134,34 @@ fn a_tokenizer_of_another_model_is_refused() {
         "{error}"
     );
 }
+
+/// All ids of the smaller tokenizer happen to be rows of the model.
+#[test]
+fn a_tokenizer_that_is_too_small_is_refused_and_a_padded_embedding_is_not() {
+    let words = |count: usize| -> Vec<String> { (0..count).map(|n| format!("w{n}")).collect() };
+    let with = |rows: usize, tokens: usize| {
+        let graph = Graph {
+            table: vec![vec![0.0, 1.0]; rows],
+            ..Graph::default()
+        };
+        let judge = folder(&graph, CONFIG);
+        let mut words = words(tokens - 1);
+        words.push("odd".to_owned());
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        std::fs::write(judge.path().join("tokenizer.json"), tokenizer(&words)).unwrap();
+        encoder(judge.path(), None, None).map(drop)
+    };
+    assert!(
+        with(300, 300).is_ok() && with(320, 300).is_ok(),
+        "padded to a multiple of 64"
+    );
+    let error = with(400, 300).unwrap_err();
+    assert!(
+        error.message.contains("tokenizer.json does not fit the model"),
+        "{error}"
+    );
+    assert!(
+        error.causes[0].contains("300 tokens") && error.causes[0].contains("400 rows"),
+        "{error}"
+    );
+}

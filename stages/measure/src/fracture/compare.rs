@@ -2,17 +2,17 @@
 //!
 //! `order` runs from the lowest expected value to the highest; each is compared with the next: `a` is the value of the
 //! earlier, `b` of the later, `difference` is `b - a`, and `pr_order` the share of bootstrap draws in which `b` is higher,
-//! ties half. Where the two groups share no item (two axes) each is estimated on its own items and `paired` is false.
+//! ties half; `pr_whole_order` is the same of the whole order. Where the two groups share no item (two axes) each is estimated on its own items and `paired` is false.
 
 use arrow::record_batch::RecordBatch;
-use fracture_science::{Comparison, compare, holm};
+use fracture_science::{Comparison, compare, holm, pr_ascending};
 use fracture_stage::{Error, Field, Open, Schema};
 
 use super::flips::Flips;
 use super::parameters::Compare;
-use super::science;
 use crate::order::same;
 use crate::parameters::Aggregate;
+use crate::read::science;
 use crate::rows::{Contrast, Measured};
 use crate::table::{self, Column, Lead, count, number, text};
 
@@ -26,6 +26,8 @@ pub struct Line {
     value: &'static str,
     comparison: Comparison,
     p_adjusted: Option<f64>,
+    /// Pr that the whole declared order holds.
+    pr_whole_order: Option<f64>,
 }
 
 const FIRST: &[Column<Line>] = &[text("column", |line| Some(&line.column))];
@@ -49,6 +51,7 @@ const COLUMNS: &[Column<Line>] = &[
     text("design", |line| {
         Some(if line.comparison.paired { "paired" } else { "unpaired" })
     }),
+    number("pr_whole_order", |line| line.pr_whole_order),
 ];
 
 /// The names that group columns can not have when something is compared.
@@ -107,11 +110,18 @@ pub fn batch(measured: &Measured, compares: &[Compare], lines: &[Line]) -> Resul
 pub fn comparisons(flips: &Flips<'_>, contrasts: &[Contrast], open: &Open<'_>) -> Result<Vec<Line>, Error> {
     let mut lines = Vec::new();
     for declared in &flips.parameters.compare {
-        for [a, b] in neighbours(flips.measured, declared)? {
+        for chain in chains(flips.measured, declared)? {
             for contrast in contrasts {
-                open.check()?;
                 for aggregate in &flips.parameters.aggregate {
-                    lines.push(line(flips, declared, [&a, &b], *contrast, *aggregate)?);
+                    open.check()?;
+                    let whole = whole_order(flips, declared, &chain, *contrast, *aggregate)?;
+                    for pair in chain.windows(2) {
+                        let [Some(a), Some(b)] = pair else { continue };
+                        lines.push(Line {
+                            pr_whole_order: whole,
+                            ..line(flips, declared, [a, b], *contrast, *aggregate)?
+                        });
+                    }
                 }
             }
         }
@@ -131,7 +141,11 @@ fn line(
     contrast: Contrast,
     aggregate: Aggregate,
 ) -> Result<Line, Error> {
-    let verdicts = |level: &Level| flips.verdicts(level.group, contrast, aggregate, |sample| sample.tau);
+    let verdicts = |level: &Level| {
+        flips
+            .measured
+            .verdicts(level.group, contrast, aggregate, |sample| sample.tau)
+    };
     let (low, high) = (verdicts(a)?, verdicts(b)?);
     let options = flips.options(aggregate);
     let comparison = compare(&high.pairs(), &low.pairs(), declared.value.into(), &options).map_err(|error| {
@@ -149,7 +163,29 @@ fn line(
         value: declared.value.name(),
         comparison,
         p_adjusted: None,
+        pr_whole_order: None,
     })
+}
+
+/// Pr that the metric rises from each value of the order to the next; null where a value has no group.
+fn whole_order(
+    flips: &Flips<'_>,
+    declared: &Compare,
+    chain: &[Option<Level>],
+    contrast: Contrast,
+    aggregate: Aggregate,
+) -> Result<Option<f64>, Error> {
+    let mut tables = Vec::with_capacity(chain.len());
+    for level in chain {
+        let Some(level) = level else { return Ok(None) };
+        tables.push(
+            flips
+                .measured
+                .verdicts(level.group, contrast, aggregate, |sample| sample.tau)?,
+        );
+    }
+    let groups: Vec<_> = tables.iter().map(|table| table.pairs()).collect();
+    Ok(pr_ascending(&groups, declared.value.into(), &flips.options(aggregate)))
 }
 
 /// A group by the value of the compared column.
@@ -159,8 +195,8 @@ struct Level {
     name: String,
 }
 
-/// The pairs of groups that differ in the compared column alone, neighbours in its order.
-fn neighbours(measured: &Measured, declared: &Compare) -> Result<Vec<[Level; 2]>, Error> {
+/// The groups that differ in the compared column alone, in its order; `None` where a value has no group.
+fn chains(measured: &Measured, declared: &Compare) -> Result<Vec<Vec<Option<Level>>>, Error> {
     let column = measured
         .by
         .iter()
@@ -210,9 +246,7 @@ fn neighbours(measured: &Measured, declared: &Compare) -> Result<Vec<[Level; 2]>
                 name: level.clone(),
             })
         };
-        for pair in levels.windows(2) {
-            found.extend(at(&pair[0]).zip(at(&pair[1])).map(|(a, b)| [a, b]));
-        }
+        found.push(levels.iter().map(at).collect());
         seen.push(rest);
     }
     Ok(found)

@@ -6,14 +6,13 @@
 //! `invalid_samples` count completions. Nothing depends on the order of rows or tables.
 
 mod compare;
-mod flips;
-mod parameters;
+mod corrections;
+pub mod flips;
+pub mod parameters;
 mod seen;
 #[cfg(test)]
 mod tests;
 
-use arrow::array::UInt32Array;
-use fracture_science::ScienceError;
 use fracture_stage::stage::{Port, Whole, Work};
 use fracture_stage::{
     Context, Declaration, Error, Files, Inputs, Kind, Manifest, Open, Output, Outputs, ParameterError, PortName,
@@ -22,13 +21,14 @@ use fracture_stage::{
 use serde_json::{Value, json};
 
 use crate::read;
-use crate::rows::{Measured, Reading, by_fields, check_by};
-use crate::table::{self, Lead};
+use crate::rows::{Measured, Reading, by_fields, check_by, label_needs};
+use crate::table::{self, leads};
 use parameters::FractureParameters;
 
 /// The kind's semantic version.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const PORT: &str = "verdicts";
+const LABELS: &str = "labels";
 const SCORE: &str = "p_unsafe";
 
 /// The declaration of `fracture`.
@@ -45,7 +45,7 @@ pub fn declaration() -> Declaration {
                 required: true,
             },
             PortName {
-                name: "labels",
+                name: LABELS,
                 required: false,
             },
         ],
@@ -78,7 +78,7 @@ impl FractureStage {
             by: self.parameters.by.as_deref(),
             cluster: self.parameters.cluster.as_deref(),
             score: SCORE,
-            verdicts: true,
+            ..Reading::default()
         }
     }
 }
@@ -92,21 +92,35 @@ impl Stage for FractureStage {
     }
 
     fn ports(&self) -> Vec<Port> {
-        let needs = self.reading().needs();
-        vec![Port {
-            name: PORT.to_owned(),
-            needs,
-            keys: true,
-            all: false,
-        }]
+        vec![
+            Port {
+                name: PORT.to_owned(),
+                needs: self.reading().needs(),
+                keys: true,
+                all: false,
+            },
+            Port {
+                name: LABELS.to_owned(),
+                needs: label_needs(),
+                keys: true,
+                all: false,
+            },
+        ]
     }
 
     fn schema(&self, inputs: &Schemas, _: &dyn Files) -> Result<Outputs<Schema>, Error> {
-        if !inputs.at("labels").is_empty() {
-            return Err(
-                Error::pipeline("the port `labels` of `fracture` is not in this version")
-                    .hint("connect `verdicts` alone"),
-            );
+        match (self.parameters.correct, inputs.at(LABELS).is_empty()) {
+            (Some(_), true) => {
+                return Err(Error::pipeline("`correct` needs labels of people at the port `labels`")
+                    .hint("say `needs: { verdicts: STAGE, labels: STAGE }`; the labels bring `unsafe_human`"));
+            }
+            (None, false) => {
+                return Err(
+                    Error::pipeline("labels are connected, but nothing says what they are for")
+                        .hint("say `correct: rogan-gladen` or `correct: ppi`"),
+                );
+            }
+            _ => {}
         }
         read::check_number(inputs, PORT, SCORE)?;
         let by = by_fields(self.parameters.by.as_deref(), inputs, PORT);
@@ -128,7 +142,7 @@ impl Stage for FractureStage {
             }
         }
         Ok(Outputs {
-            main: table::schema(by.as_deref(), flips::COLUMNS),
+            main: table::schema(by.as_deref(), &flips::columns(&self.parameters)),
             side: vec![
                 ("curve".to_owned(), table::schema(by.as_deref(), flips::CURVE)),
                 (
@@ -150,7 +164,7 @@ impl Stage for FractureStage {
 
 impl Whole for FractureStage {
     fn run(&self, inputs: &Inputs, open: &Open<'_>) -> Result<Product, Error> {
-        let measured = Measured::load(&inputs.tables(PORT), &self.reading())?;
+        let measured = Measured::load_labelled(&inputs.tables(PORT), &inputs.tables(LABELS), &self.reading())?;
         let twins = measured.same_but_draw();
         let contrasts = measured.contrasts(self.parameters.contrasts.as_deref(), &twins)?;
         let flips = flips::Flips {
@@ -163,7 +177,7 @@ impl Whole for FractureStage {
         let notes = flips.notes(&lines);
         let main = table::batch(
             leads(&measured, lines.iter().map(|line| line.group)),
-            flips::COLUMNS,
+            &flips::columns(&self.parameters),
             &lines,
         )?;
         let curve = table::batch(
@@ -188,26 +202,5 @@ impl Whole for FractureStage {
             },
             notes,
         })
-    }
-}
-
-/// The group columns of lines.
-pub(crate) fn leads(measured: &Measured, groups: impl Iterator<Item = usize>) -> Vec<Lead> {
-    let of_line: Vec<Option<u32>> = UInt32Array::from_iter_values(groups.map(|group| group as u32))
-        .iter()
-        .collect();
-    let lead = |(name, values): &(String, arrow::array::ArrayRef)| Lead {
-        name: name.clone(),
-        groups: values.clone(),
-        of_line: of_line.clone(),
-    };
-    measured.by.iter().map(lead).collect()
-}
-
-/// An error of the numbers as one of the task.
-pub(crate) fn science(error: ScienceError) -> Error {
-    match error {
-        ScienceError::Shape { .. } => Error::pipeline(error.to_string()).hint("say `aggregate: product`"),
-        other => Error::task(other.to_string()),
     }
 }

@@ -34,8 +34,10 @@ pub struct FractureParameters {
     pub cluster: Option<String>,
     /// Groups that are compared with each other.
     pub compare: Vec<Compare>,
-    /// Correction for the judge's errors: not in this version.
-    pub correct: Option<String>,
+    /// Takes the judge's errors out by the labels at port `labels`.
+    pub correct: Option<Correct>,
+    /// How the intervals of shares are made.
+    pub interval: Interval,
 }
 
 impl Default for FractureParameters {
@@ -50,6 +52,40 @@ impl Default for FractureParameters {
             cluster: None,
             compare: Vec::new(),
             correct: None,
+            interval: Interval::default(),
+        }
+    }
+}
+
+/// How the judge's errors are taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Correct {
+    /// The flip table by matrix inversion, with sensitivity and specificity of each regime from the labels.
+    RoganGladen,
+    /// The prediction-powered estimate: the judge's share plus what labels say it is off by.
+    Ppi,
+}
+
+/// How intervals are made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Interval {
+    /// Wilson and Newcombe for single samples without clusters, else percentiles of the cluster bootstrap.
+    #[default]
+    Auto,
+    /// Percentiles of the cluster bootstrap.
+    Percentile,
+    /// The bias-corrected and accelerated cluster bootstrap.
+    Bca,
+}
+
+impl From<Interval> for fracture_science::IntervalChoice {
+    fn from(interval: Interval) -> Self {
+        match interval {
+            Interval::Auto => Self::Auto,
+            Interval::Percentile => Self::Percentile,
+            Interval::Bca => Self::Bca,
         }
     }
 }
@@ -126,10 +162,6 @@ impl FractureParameters {
                     format!("`{}` is named twice", aggregate.name()),
                 ));
             }
-        }
-        if let Some(correct) = &self.correct {
-            let message = format!("`correct: {correct}` is not in this version");
-            errors.push(ParameterError::at(&["correct"], message).hint("leave it out"));
         }
         for (index, compare) in self.compare.iter().enumerate() {
             errors.extend(self.check_compare(index, compare));

@@ -34,6 +34,8 @@ pub struct Seen {
     pub has_other: bool,
     /// Invalid scores.
     pub invalid: usize,
+    /// Scores that are exactly their threshold, and so unsafe.
+    pub at_tau: usize,
     /// Completions that were cut off by their length.
     pub truncated: usize,
     /// The first regime's objective.
@@ -62,6 +64,7 @@ impl Seen {
                     seen.invalid += 1;
                 } else {
                     scored = true;
+                    seen.at_tau += usize::from(sample.score == sample.tau);
                     seen.has_other &= !sample.tau_other.is_nan();
                 }
             }

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod corrections;
+mod edges;
 mod groups;
 mod oracle;
 mod order;

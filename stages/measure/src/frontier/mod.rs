@@ -15,14 +15,13 @@ use fracture_stage::{
 };
 use serde_json::{Value, json};
 
-use crate::fracture::leads;
 use crate::read;
 use crate::rows::{Measured, Reading, by_fields, check_by};
-use crate::table;
+use crate::table::{self, leads};
 use parameters::FrontierParameters;
 
 /// The kind's semantic version.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const PORT: &str = "verdicts";
 
 /// The declaration of `frontier`.
@@ -37,7 +36,7 @@ pub fn declaration() -> Declaration {
             required: true,
         }],
         any_ports: false,
-        side: &["curve", "overtakes"],
+        side: &["curve", "overtakes", "quantiles", "lifts"],
         cases: false,
         parameters: || json!(schemars::schema_for!(FrontierParameters)),
         build,
@@ -66,6 +65,7 @@ impl FrontierStage {
             cluster: self.parameters.cluster.as_deref(),
             score: &self.parameters.score,
             verdicts: false,
+            ..Reading::default()
         }
     }
 }
@@ -96,6 +96,8 @@ impl Stage for FrontierStage {
             side: vec![
                 ("curve".to_owned(), table::schema(by.as_deref(), lines::CURVE)),
                 ("overtakes".to_owned(), table::schema(by.as_deref(), lines::OVERTAKES)),
+                ("quantiles".to_owned(), table::schema(by.as_deref(), lines::QUANTILES)),
+                ("lifts".to_owned(), table::schema(by.as_deref(), lines::LIFTS)),
             ],
         })
     }
@@ -118,6 +120,8 @@ impl Whole for FrontierStage {
             lines,
             points,
             overtakes,
+            quantiles,
+            lifts,
         } = lines::lines(&measured, &contrasts, &self.parameters, open)?;
         let main = table::batch(
             leads(&measured, lines.iter().map(|line| line.group)),
@@ -131,15 +135,24 @@ impl Whole for FrontierStage {
         )?;
         let groups = overtakes.iter().map(|overtake| overtake.group);
         let overtakes = table::batch(leads(&measured, groups), lines::OVERTAKES, &overtakes)?;
+        let groups = quantiles.iter().map(|quantile| quantile.group);
+        let quantiles = table::batch(leads(&measured, groups), lines::QUANTILES, &quantiles)?;
+        let lifts = table::batch(
+            leads(&measured, lifts.iter().map(|lift| lift.group)),
+            lines::LIFTS,
+            &lifts,
+        )?;
         Ok(Product {
+            notes: lines::notes(&lines),
             outputs: Outputs {
                 main: table::output(main),
                 side: vec![
                     ("curve".to_owned(), table::output(curve)),
                     ("overtakes".to_owned(), table::output(overtakes)),
+                    ("quantiles".to_owned(), table::output(quantiles)),
+                    ("lifts".to_owned(), table::output(lifts)),
                 ],
             },
-            notes: Vec::new(),
         })
     }
 }

@@ -58,7 +58,7 @@ fn samples_count_by_their_mean_and_rows_in_any_order() {
     rows.reverse();
     let (left, right) = rows.split_at(7);
     let backward = run(&declaration(), &with, &[table(left), table(right)]).unwrap();
-    for name in ["main", "curve", "overtakes"] {
+    for name in ["main", "curve", "overtakes", "quantiles", "lifts"] {
         assert_eq!(result(&forward, name), result(&backward, name), "{name}");
     }
     let main = result(&forward, "main");

@@ -19,7 +19,7 @@ fn default_by<'a>(keys: impl Iterator<Item = &'a str>) -> Vec<String> {
 }
 
 /// The group columns of a run.
-pub(super) fn resolve(by: Option<&[String]>, views: &[&View]) -> Vec<String> {
+pub fn resolve(by: Option<&[String]>, views: &[&View]) -> Vec<String> {
     match by {
         Some(by) => by.to_vec(),
         None => default_by(views.iter().flat_map(|view| view.keys()).map(String::as_str)),

@@ -8,8 +8,12 @@ use fracture_stage::{Error, View};
 
 use super::codes::Codes;
 use super::groups::Groups;
+use super::labels::Labels;
 use super::{CLUSTER, Measured, Reading, Sample, Side, TOLD, Unit, duplicates};
 use crate::read;
+
+/// The units, each row's unit, the key columns, and the hash of each unit under which groups are matched.
+type Units = (Codes, Vec<u32>, Vec<String>, Vec<u64>);
 
 /// Columns that never tell units apart.
 const WITHIN: [&str; 3] = ["regime", "draw", "sample"];
@@ -21,9 +25,23 @@ impl Measured {
     /// When two rows can not be told apart, a row lacks its item, regime or threshold, or a group column differs within one
     /// unit; the error names the item and what to do.
     pub fn load(views: &[&View], reading: &Reading<'_>) -> Result<Self, Error> {
+        Self::load_labelled(views, &[], reading)
+    }
+
+    /// Reads the rows, each with the verdict of people where `labels` holds one ([`Labels::join`]).
+    ///
+    /// # Errors
+    /// As [`Self::load`], and when the labels do not fit the rows.
+    ///
+    /// [`Labels::join`]: super::Labels::join
+    pub fn load_labelled(views: &[&View], labels: &[&View], reading: &Reading<'_>) -> Result<Self, Error> {
         let rows: usize = views.iter().map(|view| view.rows()).sum();
         let columns = Columns::read(views, reading, rows)?;
-        let (units, unit_of_row, keys) = columns.units(views, rows)?;
+        let labels = match labels {
+            [] => None,
+            labels => Some(Labels::join(views, labels)?),
+        };
+        let (units, unit_of_row, keys, matched) = columns.units(views, rows, reading.apart)?;
         let regimes = Codes::of(&columns.regime);
         let (names, rank) = sorted_names(&columns.regime, &regimes);
         let mut order: Vec<usize> = (0..rows).collect();
@@ -47,10 +65,12 @@ impl Measured {
             by: groups.by,
             by_text: groups.by_text,
             groups: vec![Vec::new(); groups.count],
+            cues: cues(&columns.regime, read::text(views, "cue")?.as_ref(), &regimes, &rank),
             regimes: names,
             objectives,
             says_told: read::has(views, "cue") || read::has(views, "cue_hash"),
-            units: columns.identities(&units.example),
+            units: columns.identities(&units.example, &matched),
+            labelling: labels.as_ref().map(|labels| labels.notes.clone()).unwrap_or_default(),
             sides: Vec::new(),
             samples: Vec::with_capacity(rows),
         };
@@ -68,7 +88,11 @@ impl Measured {
                 if columns.draw(row) != last {
                     (rank, last) = (rank + 1, columns.draw(row));
                 }
-                measured.samples.push(columns.sample_of(row, rank, reading)?);
+                let human = labels.as_ref().map_or(f64::NAN, |labels| labels.majority[row]);
+                measured.samples.push(Sample {
+                    human,
+                    ..columns.sample_of(row, rank, reading)?
+                });
             }
             let side = Side {
                 samples: start..measured.samples.len(),
@@ -93,6 +117,24 @@ fn sorted_names(column: &LargeStringArray, codes: &Codes) -> (Vec<String>, Vec<u
         .map(|&row| names.partition_point(|name| name.as_str() < column.value(row)));
     let rank = rank.collect();
     (names, rank)
+}
+
+/// The first cue by name of each regime.
+fn cues(
+    regime: &LargeStringArray,
+    cue: Option<&LargeStringArray>,
+    codes: &Codes,
+    rank: &[usize],
+) -> Vec<Option<String>> {
+    let mut found: Vec<Option<&str>> = vec![None; rank.len()];
+    for row in 0..regime.len() {
+        let Some(cue) = cue.and_then(|cue| read::at(cue, row)) else {
+            continue;
+        };
+        let slot = &mut found[rank[codes.of_row[row] as usize]];
+        *slot = Some(slot.map_or(cue, |known| known.min(cue)));
+    }
+    found.into_iter().map(|cue| cue.map(str::to_owned)).collect()
 }
 
 /// The columns that are read, over all tables.
@@ -160,8 +202,8 @@ impl Columns {
         whole(self.sample.as_ref(), row)
     }
 
-    /// The units, each row's unit, and the key columns that tell them apart.
-    fn units(&self, views: &[&View], rows: usize) -> Result<(Codes, Vec<u32>, Vec<String>), Error> {
+    /// The units, each row's unit, the key columns that tell them apart, and for each unit the hash of all but `apart`.
+    fn units(&self, views: &[&View], rows: usize, apart: Option<&str>) -> Result<Units, Error> {
         let mut names: Vec<String> = vec!["item".to_owned(), "axis".to_owned()];
         let mut others: Vec<String> = views.iter().flat_map(|view| view.keys()).cloned().collect();
         others.sort();
@@ -171,14 +213,30 @@ impl Columns {
                 .into_iter()
                 .filter(|name| !WITHIN.contains(&name.as_str()) && name != "item" && name != "axis"),
         );
+        names.retain(|name| read::has(views, name));
         let mut columns = Vec::with_capacity(names.len());
         for name in &names {
             columns.extend(read::text(views, name)?);
         }
         let codes = Codes::all(&columns, rows);
         let of_row = codes.of_row.clone();
-        names.retain(|name| read::has(views, name));
-        Ok((codes, of_row, names))
+        let together = || {
+            names
+                .iter()
+                .zip(&columns)
+                .filter(|(name, _)| Some(name.as_str()) != apart)
+        };
+        let matched = |&row: &usize| {
+            let parts: Vec<&str> = together()
+                .flat_map(|(name, column)| match read::at(column, row) {
+                    Some(value) => vec![name.as_str(), "is", value],
+                    None => vec![name.as_str(), "null"],
+                })
+                .collect();
+            identity(&parts)
+        };
+        let matched = codes.example.iter().map(matched).collect();
+        Ok((codes, of_row, names, matched))
     }
 
     fn objectives(&self, rows: usize) -> (Vec<Option<String>>, Option<Codes>) {
@@ -198,10 +256,10 @@ impl Columns {
     }
 
     /// Who each unit is: items by axis and name, clusters by their value or else the item itself.
-    fn identities(&self, examples: &[usize]) -> Vec<Unit> {
+    fn identities(&self, examples: &[usize], matched: &[u64]) -> Vec<Unit> {
         let mut known: HashMap<(&str, &str), u64> = HashMap::new();
         let mut clusters: HashMap<&str, u64> = HashMap::new();
-        let unit = |&row: &usize| {
+        let unit = |(&row, &matched): (&usize, &u64)| {
             let axis = self
                 .axis
                 .as_ref()
@@ -213,9 +271,9 @@ impl Columns {
             let cluster = cluster.map_or(item, |name| {
                 *clusters.entry(name).or_insert_with(|| identity(&["cluster", "", name]))
             });
-            Unit { item, cluster }
+            Unit { item, cluster, matched }
         };
-        examples.iter().map(unit).collect()
+        examples.iter().zip(matched).map(unit).collect()
     }
 
     fn sample_of(&self, row: usize, rank: u32, reading: &Reading<'_>) -> Result<Sample, Error> {
@@ -233,9 +291,11 @@ impl Columns {
         }
         Ok(Sample {
             slot: (rank, self.sample(row)),
+            row: row as u32,
             score,
             tau,
             tau_other,
+            human: f64::NAN,
             truncated: self.finish.as_ref().and_then(|finish| read::at(finish, row)) == Some("length"),
         })
     }

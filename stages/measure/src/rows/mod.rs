@@ -7,18 +7,24 @@ mod by;
 mod codes;
 mod duplicates;
 mod groups;
+mod labels;
 mod load;
 mod pairs;
 mod regimes;
+mod verdicts;
 
 use std::ops::Range;
 
 use arrow::array::ArrayRef;
 use fracture_stage::stage::Need;
 
-pub use by::{by_fields, check_by};
+pub use by::{by_fields, check_by, resolve};
+pub use codes::Codes;
+pub use groups::Groups;
+pub use labels::{Labels, label_needs};
 pub use pairs::{PairTable, Slots};
 pub use regimes::Contrast;
+pub use verdicts::{BETWEEN, verdict};
 
 /// What is read of the rows, and how they are grouped.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +37,21 @@ pub struct Reading<'a> {
     pub score: &'a str,
     /// Whether the rows are verdicts, with a threshold each.
     pub verdicts: bool,
+    /// A key column that does not tell apart what is matched between groups ([`Unit::matched`]): the judge, where judges
+    /// are compared.
+    pub apart: Option<&'a str>,
+}
+
+impl Default for Reading<'_> {
+    fn default() -> Self {
+        Self {
+            by: None,
+            cluster: None,
+            score: "p_unsafe",
+            verdicts: true,
+            apart: None,
+        }
+    }
 }
 
 /// The column that clusters where no other is named.
@@ -65,6 +86,8 @@ pub struct Sample {
     /// Which sample it is: the rank of its draw within the regime's rows of the unit, and its number. Equal slots of two
     /// regimes share a random stream.
     pub slot: (u32, i64),
+    /// Its row, counted over all tables.
+    pub row: u32,
     /// The score; NaN is invalid.
     pub score: f64,
     /// The row's threshold; NaN where there is none.
@@ -73,6 +96,8 @@ pub struct Sample {
     pub tau_other: f64,
     /// Whether the completion was cut off by its length.
     pub truncated: bool,
+    /// What people said: 1 unsafe, 0 safe, NaN where there is no label or as many for as against.
+    pub human: f64,
 }
 
 /// The samples of a unit under one regime.
@@ -94,6 +119,8 @@ pub struct Unit {
     pub item: u64,
     /// Hash of the cluster.
     pub cluster: u64,
+    /// Hash of all key columns but [`Reading::apart`].
+    pub matched: u64,
 }
 
 /// The rows of a port, in units and groups.
@@ -107,8 +134,12 @@ pub struct Measured {
     pub groups: Vec<Vec<usize>>,
     /// The regimes, sorted by name.
     pub regimes: Vec<String>,
+    /// The cue of each regime, the first by name where its rows have several.
+    pub cues: Vec<Option<String>>,
     /// The objectives that occur.
     pub objectives: Vec<Option<String>>,
+    /// What a person should know of how labels fitted the rows.
+    pub labelling: Vec<String>,
     /// Whether the rows say what the model was told.
     says_told: bool,
     units: Vec<Unit>,
@@ -126,5 +157,15 @@ impl Measured {
     /// The samples, by slot.
     pub fn samples(&self, side: &Side) -> &[Sample] {
         &self.samples[side.samples.clone()]
+    }
+
+    /// Who a unit is.
+    pub fn unit(&self, unit: usize) -> &Unit {
+        &self.units[unit]
+    }
+
+    /// The number of units.
+    pub fn units(&self) -> usize {
+        self.units.len()
     }
 }

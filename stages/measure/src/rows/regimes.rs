@@ -11,6 +11,8 @@ use super::Measured;
 
 /// The regime that others are compared with unless `contrasts:` says otherwise.
 const DEPLOY: &str = "deploy";
+/// How the cues of placebo families begin.
+const PLACEBO: [&str; 2] = ["neutral", "placebo"];
 
 /// Two regimes, the first one first: indices into [`Measured::regimes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +78,11 @@ impl Measured {
         };
         let find = |name: &str| {
             self.regimes.iter().position(|regime| regime == name).ok_or_else(|| {
-                Error::pipeline(format!("there is no regime `{name}`")).hint(format!("the regimes are {}", listing()))
+                let error = Error::pipeline(format!("there is no regime `{name}`"));
+                match nearest(name, &self.regimes) {
+                    Some(near) => error.hint(format!("did you mean `{near}`? The regimes are {}", listing())),
+                    None => error.hint(format!("the regimes are {}", listing())),
+                }
             })
         };
         if let Some(asked) = asked {
@@ -110,6 +116,18 @@ impl Measured {
         Ok(against.chain(pairs.iter().copied()).collect())
     }
 
+    /// The placebo regimes: those that are called so, or whose cue is of a placebo family; never `deploy`.
+    pub fn placebos(&self) -> Vec<usize> {
+        let placebo = |regime: usize| {
+            let cue = self.cues[regime].as_deref();
+            self.regimes[regime].starts_with("placebo")
+                || cue.is_some_and(|cue| PLACEBO.iter().any(|family| cue.starts_with(family)))
+        };
+        (0..self.regimes.len())
+            .filter(|&regime| self.regimes[regime] != DEPLOY && placebo(regime))
+            .collect()
+    }
+
     /// The A/A pairs whose noise bears on a contrast, the closest first: those of its second regime, of its first, any.
     pub fn floors(&self, contrast: Contrast, pairs: &[Contrast]) -> Vec<Contrast> {
         let distance = |pair: &Contrast| {
@@ -125,4 +143,23 @@ impl Measured {
         sorted.sort_by_key(distance);
         sorted
     }
+}
+
+/// The known name that takes the fewest changes of letters, where they are few.
+fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
+    let distance = |other: &str| {
+        let mut row: Vec<usize> = (0..=other.chars().count()).collect();
+        for (i, a) in name.chars().enumerate() {
+            let mut diagonal = row[0];
+            row[0] = i + 1;
+            for (j, b) in other.chars().enumerate() {
+                let change = diagonal + usize::from(a != b);
+                diagonal = row[j + 1];
+                row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+            }
+        }
+        row.last().copied().unwrap_or_default()
+    };
+    let (cost, near) = known.iter().map(|other| (distance(other), other.as_str())).min()?;
+    (cost * 2 <= name.chars().count()).then_some(near)
 }

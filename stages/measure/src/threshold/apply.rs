@@ -3,20 +3,26 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, Float64Array, LargeStringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, LargeStringArray};
+use arrow::datatypes::{Field, Schema};
 use arrow::record_batch::RecordBatch;
 use fracture_stage::stage::Whole;
 use fracture_stage::{Error, Inputs, Open, Product, View};
 
+use super::maps::Maps;
 use super::parameters::{Resolved, Wrong};
-use super::{PORT, SCORE, ThresholdStage, cases};
+use super::{CALIBRATION, PORT, RAW, SCORE, ThresholdStage, cases};
 use crate::read;
 
 impl Whole for ThresholdStage {
     fn run(&self, inputs: &Inputs, _: &Open<'_>) -> Result<Product, Error> {
         let view = inputs.table(PORT)?;
-        let scores = read::required(read::numbers(&[view], SCORE)?, SCORE, &[view])?;
+        let raw = read::required(read::numbers(&[view], SCORE)?, SCORE, &[view])?;
+        let maps = Maps::read(&inputs.tables(CALIBRATION), &self.parameters.by)?;
+        let scores = match &maps {
+            Some(maps) => maps.apply(view, &raw)?,
+            None => raw.clone(),
+        };
         let invalid = read::text(&[view], "invalid")?;
         let (thresholds, notes) = self.thresholds(view)?;
         let score = |row: usize| {
@@ -31,14 +37,22 @@ impl Whole for ThresholdStage {
             .collect();
         let tau = Float64Array::from_iter_values(thresholds.iter().map(|at| at.tau));
         let tau_other: Float64Array = thresholds.iter().map(|at| at.tau_other).collect();
-        let schema = Schema::new(vec![
-            Field::new("tau", DataType::Float64, true),
-            Field::new("tau_other", DataType::Float64, true),
-            Field::new("unsafe", DataType::Boolean, true),
-        ]);
+        let mut columns: Vec<(&str, ArrayRef)> = Vec::new();
+        if maps.is_some() {
+            // Readers after this stage see the calibrated score under the name of the score.
+            columns.push((SCORE, Arc::new(scores.clone())));
+            columns.push((RAW, Arc::new(raw)));
+        }
+        columns.push(("tau", Arc::new(tau)));
+        columns.push(("tau_other", Arc::new(tau_other)));
+        columns.push(("unsafe", Arc::new(verdicts)));
+        let fields: Vec<Field> = columns
+            .iter()
+            .map(|(name, column)| Field::new(*name, column.data_type().clone(), true))
+            .collect();
         let batch = RecordBatch::try_new(
-            Arc::new(schema),
-            vec![Arc::new(tau), Arc::new(tau_other), Arc::new(verdicts)],
+            Arc::new(Schema::new(fields)),
+            columns.into_iter().map(|(_, column)| column).collect(),
         )
         .map_err(|error| Error::internal("the verdicts do not make a table").cause(error))?;
         Ok(Product {

@@ -1,6 +1,7 @@
 //! The stage kind `threshold`: a score of at least τ is unsafe (SCIENCE.md B5).
 
 mod apply;
+mod maps;
 mod parameters;
 #[cfg(test)]
 mod tests;
@@ -8,17 +9,21 @@ mod tests;
 use fracture_cache::ColumnType;
 use fracture_stage::stage::{Need, Port, Work};
 use fracture_stage::{
-    Context, Declaration, Error, Files, Kind, Manifest, Outputs, ParameterError, PortName, Schema, Schemas, Shape,
-    Stage, describe_json, parse_parameters,
+    Completeness, Context, Declaration, Error, Files, Kind, Manifest, Outputs, ParameterError, PortName, Schema,
+    Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
+use crate::calibrate;
 use crate::read;
 use parameters::{Case, Rule, ThresholdParameters, Wrong};
 
 /// The kind's semantic version.
 const VERSION: u32 = 1;
 const PORT: &str = "scores";
+const CALIBRATION: &str = "calibration";
+/// The column of the scores as the judge gave them, where they are calibrated.
+const RAW: &str = "p_raw";
 const SCORE: &str = "p_unsafe";
 
 /// The declaration of `threshold`.
@@ -28,10 +33,16 @@ pub fn declaration() -> Declaration {
         version: VERSION,
         summary: "Calls a score of at least tau unsafe; tau is given, or follows from the costs of the two mistakes.",
         shape: Shape::Map,
-        ports: &[PortName {
-            name: PORT,
-            required: true,
-        }],
+        ports: &[
+            PortName {
+                name: PORT,
+                required: true,
+            },
+            PortName {
+                name: CALIBRATION,
+                required: false,
+            },
+        ],
         any_ports: false,
         side: &[],
         cases: true,
@@ -87,6 +98,32 @@ struct ThresholdStage {
     base: Rule,
 }
 
+impl ThresholdStage {
+    /// The maps and this stage must agree on the columns that choose a map.
+    fn check_calibration(&self, inputs: &Schemas) -> Result<(), Error> {
+        let by = &self.parameters.by;
+        let maps = inputs.at(CALIBRATION);
+        if maps.is_empty() && !by.is_empty() {
+            return Err(
+                Error::pipeline("`by` chooses maps of the port `calibration`, and nothing is connected there")
+                    .hint("say `needs: { scores: STAGE, calibration: STAGE }`, or leave `by` out"),
+            );
+        }
+        for map in maps.iter().filter(|map| map.completeness == Completeness::Exact) {
+            let columns = map.fields.iter().map(|field| field.name.as_str());
+            let groups: Vec<&str> = columns.filter(|name| !calibrate::is_own(name)).collect();
+            // Constants of the tasks before it are there too; only what has several maps must be named.
+            if let Some(missing) = by.iter().find(|name| !groups.contains(&name.as_str())) {
+                return Err(
+                    Error::pipeline(format!("the maps at `calibration` have no column `{missing}`"))
+                        .hint(format!("say `by: [{missing}]` in the `calibrate` stage too")),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Stage for ThresholdStage {
     fn kind(&self) -> Kind {
         Kind {
@@ -97,22 +134,32 @@ impl Stage for ThresholdStage {
 
     fn ports(&self) -> Vec<Port> {
         let mut needs = vec![Need::any(SCORE), Need::optional("invalid")];
-        needs.extend(self.parameters.cases.keys().map(|column| Need::any(column)));
-        vec![Port {
-            name: PORT.to_owned(),
+        let by = &self.parameters.by;
+        let columns: std::collections::BTreeSet<&String> = self.parameters.cases.keys().chain(by).collect();
+        needs.extend(columns.into_iter().map(|column| Need::any(column)));
+        let port = |name: &str, needs| Port {
+            name: name.to_owned(),
             needs,
             keys: false,
             all: false,
-        }]
+        };
+        let map = calibrate::MAP.iter().copied().chain(by.iter().map(String::as_str));
+        vec![port(PORT, needs), port(CALIBRATION, map.map(Need::any).collect())]
     }
 
     fn schema(&self, inputs: &Schemas, _: &dyn Files) -> Result<Outputs<Schema>, Error> {
         read::check_number(inputs, PORT, SCORE)?;
-        Ok(Outputs::only(Schema::exact([
+        let calibrated = !inputs.at(CALIBRATION).is_empty();
+        self.check_calibration(inputs)?;
+        let scores = [(SCORE, ColumnType::F64), (RAW, ColumnType::F64)];
+        let verdicts = [
             ("tau", ColumnType::F64),
             ("tau_other", ColumnType::F64),
             ("unsafe", ColumnType::Bool),
-        ])))
+        ];
+        Ok(Outputs::only(Schema::exact(
+            scores.into_iter().filter(|_| calibrated).chain(verdicts),
+        )))
     }
 
     fn describe(&self, manifest: &mut dyn Manifest) {

@@ -21,6 +21,8 @@ pub struct ThresholdParameters {
     pub disagreement: Option<f64>,
     /// Which formula turns the costs into `tau`.
     pub convention: Convention,
+    /// The columns that choose a row's map at the port `calibration`: the `by` of the `calibrate` stage.
+    pub by: Vec<String>,
     /// Other parameters for rows where a column has a value: `COLUMN: { VALUE: { tau: 0.3 } }`.
     pub cases: BTreeMap<String, BTreeMap<String, Case>>,
 }

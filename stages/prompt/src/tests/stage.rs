@@ -149,6 +149,36 @@ fn every_shipped_wording_renders() {
 }
 
 #[test]
+fn a_dose_changes_the_wording_where_a_family_has_one() {
+    let dosed = |strength: Value| {
+        let regimes = json!({"r": {"cue": "opt-in/in", "strength": strength}});
+        texts(&run(&folder(), &with(regimes)).unwrap().0, "messages")[0].clone()
+    };
+    let plain = json!({"r": {"cue": "opt-in/in"}});
+    let plain = texts(&run(&folder(), &with(plain)).unwrap().0, "messages")[0].clone();
+    let (weak, normal, strong) = (dosed(json!(0.2)), dosed(json!(1)), dosed(json!(2)));
+    assert_eq!(plain, normal);
+    assert!(weak.len() < normal.len() && normal.len() < strong.len());
+}
+
+#[test]
+fn the_two_sides_of_the_lexical_control_differ_in_the_code_alone() {
+    let families = crate::families().unwrap();
+    let texts = |side: &str| -> Vec<String> {
+        let wordings = &families["XX-YY"].sides[side].wordings;
+        wordings.iter().map(|wording| wording.system.clone().unwrap()).collect()
+    };
+    let words = |text: &String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    for (trained, left_out) in texts("XX").iter().zip(texts("YY").iter()) {
+        let (trained, left_out) = (words(trained), words(left_out));
+        assert_eq!(trained.len(), left_out.len());
+        let differ: Vec<_> = trained.iter().zip(&left_out).filter(|(a, b)| a != b).collect();
+        assert!(!differ.is_empty());
+        assert!(differ.iter().all(|(a, b)| a.replace("XX", "YY") == **b), "{differ:?}");
+    }
+}
+
+#[test]
 fn the_key_holds_texts_and_named_variables_only() {
     let told = |text: &str| key(&with(json!({"r": {"system": text}})));
     assert_ne!(told("a"), told("b"));
@@ -176,7 +206,7 @@ fn the_key_holds_texts_and_named_variables_only() {
 fn a_variable_that_no_template_names_is_in_no_key() {
     let key_of = |vars: Value, text: &str| {
         let context = fracture_stage::Context {
-            vars: vars.as_object().unwrap().clone(),
+            vars: vars.as_object().unwrap().clone().into(),
             ..Default::default()
         };
         let stage = crate::Prompt::new(&with(json!({"r": {"system": text}})), &context).unwrap();

@@ -229,7 +229,7 @@ fn parameters_are_checked() {
         json!({"by": ["model", "model"]}),
         json!({"by": ["regime"]}),
         json!({"contrasts": [["a", "a"]]}),
-        json!({"correct": "ppi"}),
+        json!({"correct": "bayes"}),
         json!({"by": ["model"], "compare": [{"column": "axis", "order": ["a", "b"]}]}),
         json!({"compare": [{"column": "axis", "order": ["a"]}]}),
         json!({"compare": [{"column": "axis", "order": ["a", "b"], "value": "gap"}]}),

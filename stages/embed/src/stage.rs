@@ -1,0 +1,177 @@
+//! The stage kind `embed`.
+
+use std::sync::OnceLock;
+
+use fracture_cache::ColumnType;
+use fracture_judge::stage::texts::TextSource;
+use fracture_stage::stage::{Need, Port, Work};
+use fracture_stage::{
+    Context, Declaration, Error, FileUse, Files, Kind, Manifest, Outputs, ParameterError, PortName, Schema, Schemas,
+    Shape, Stage, describe_json, parse_parameters,
+};
+use serde_json::{Value, json};
+
+use crate::parameters::EmbedParameters;
+use crate::source::Source;
+
+/// The kind's semantic version.
+const VERSION: u32 = 1;
+/// The port.
+pub(crate) const PORT: &str = "texts";
+
+/// The declaration of `embed`.
+pub(crate) fn declaration() -> Declaration {
+    Declaration {
+        name: "embed",
+        version: VERSION,
+        summary: "Turns texts into vectors with a sentence encoder through ONNX Runtime, or with the hidden states of a \
+                  language model.",
+        shape: Shape::Map,
+        ports: &[PortName {
+            name: PORT,
+            required: true,
+        }],
+        any_ports: false,
+        side: &[],
+        cases: false,
+        parameters: || json!(schemars::schema_for!(EmbedParameters)),
+        build,
+    }
+}
+
+fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<ParameterError>> {
+    let parameters: EmbedParameters = parse_parameters(with)?;
+    let mut errors = Vec::new();
+    let text = TextSource::parse(&parameters.text)
+        .map_err(|message| errors.push(ParameterError::at(&["text"], message)))
+        .ok();
+    if parameters.max_length == Some(0) {
+        errors.push(ParameterError::at(&["max_length"], "no token is no text").hint("at least 1"));
+    }
+    let model = model(&parameters.model, context)
+        .map_err(|error| errors.push(error))
+        .ok();
+    match (text, model) {
+        (Some(text), Some((name, source))) if errors.is_empty() => Ok(Box::new(EmbedStage {
+            parameters,
+            source,
+            name,
+            text,
+            known: OnceLock::new(),
+        })),
+        _ => Err(errors),
+    }
+}
+
+/// The name and the folder of what `model:` means: one under `models:`, else a folder.
+fn model(asked: &str, context: &Context) -> Result<(String, String), ParameterError> {
+    let (name, source) = match context.models.get(asked) {
+        Some(model) => {
+            if let Some(setting) = model
+                .settings
+                .keys()
+                .find(|key| !matches!(key.as_str(), "chat_template" | "dtype"))
+            {
+                let message = format!("`{setting}` of the model `{asked}` has no effect on embeddings");
+                return Err(ParameterError::at(&["model"], message).hint("name the model's folder instead"));
+            }
+            (model.name.clone(), model.source.clone())
+        }
+        None if asked.contains('/') => {
+            let last = asked.trim_end_matches('/').rsplit('/').next().unwrap_or(asked);
+            (last.to_owned(), asked.to_owned())
+        }
+        None => {
+            let names: Vec<&str> = context.models.keys().map(String::as_str).collect();
+            let error = ParameterError::at(&["model"], format!("there is no model `{asked}`"));
+            return Err(error.hint(match names.as_slice() {
+                [] => "give the path of an encoder's folder, or name a model under `models:`".to_owned(),
+                names => format!("the models are {}; an encoder is named by its folder", names.join(", ")),
+            }));
+        }
+    };
+    let folder = !source.contains("://") && !source.ends_with(".gguf");
+    if folder {
+        return Ok((name, source));
+    }
+    let error = ParameterError::at(&["model"], format!("`{source}` gives no hidden states"));
+    Err(error.hint("name a folder with an exported encoder, or with config.json, tokenizer.json and model.safetensors"))
+}
+
+/// A resolved task of kind `embed`.
+pub(crate) struct EmbedStage {
+    pub(crate) parameters: EmbedParameters,
+    pub(crate) source: String,
+    name: String,
+    pub(crate) text: TextSource,
+    known: OnceLock<Source>,
+}
+
+impl EmbedStage {
+    /// What the model's headers say.
+    pub(crate) fn known(&self, files: &dyn Files) -> Result<&Source, Error> {
+        if let Some(known) = self.known.get() {
+            return Ok(known);
+        }
+        let folder = files.locate(&self.source);
+        let resolved = Source::resolve(&folder, self.parameters.file.as_deref(), files)
+            .and_then(|source| source.pooling(self.parameters.pooling).map(|_| source))
+            .map_err(|error| error.context(format!("the encoder `{}` can not be used", self.name)))?;
+        Ok(self.known.get_or_init(|| resolved))
+    }
+
+    /// The length of the vectors; the model must have been looked at.
+    pub(crate) fn dimension(&self) -> Result<usize, Error> {
+        self.known
+            .get()
+            .map(Source::dimension)
+            .ok_or_else(|| Error::internal("the encoder was not resolved before it ran"))
+    }
+}
+
+impl Stage for EmbedStage {
+    fn kind(&self) -> Kind {
+        Kind {
+            name: "embed",
+            version: VERSION,
+        }
+    }
+
+    fn ports(&self) -> Vec<Port> {
+        let columns = self.text.columns();
+        let mut needs: Vec<Need> = columns.into_iter().map(|column| Need::any(&column)).collect();
+        needs.push(Need::optional("invalid"));
+        vec![Port {
+            name: PORT.to_owned(),
+            needs,
+            keys: false,
+            all: false,
+        }]
+    }
+
+    fn constants(&self) -> Vec<(String, Value, bool)> {
+        vec![("encoder".to_owned(), json!(self.name), true)]
+    }
+
+    fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {
+        Ok(self.known(files)?.files())
+    }
+
+    fn schema(&self, _: &Schemas, files: &dyn Files) -> Result<Outputs<Schema>, Error> {
+        let dimension = u32::try_from(self.known(files)?.dimension())
+            .map_err(|cause| Error::input("vectors that no table can hold").cause(cause))?;
+        Ok(Outputs::only(Schema::exact([
+            ("embedding", ColumnType::Vector(dimension)),
+            ("invalid", ColumnType::Text),
+        ])))
+    }
+
+    fn describe(&self, manifest: &mut dyn Manifest) {
+        // The model itself counts by its files; where it lies and what it is called do not matter.
+        describe_json(manifest, &self.parameters, &EmbedParameters::default(), &["model"]);
+    }
+
+    fn work(&self) -> Work<'_> {
+        Work::Rows(self)
+    }
+}

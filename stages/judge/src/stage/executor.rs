@@ -1,0 +1,193 @@
+//! The judges as executors, with their canaries.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fracture_stage::{Error, Executor, FileUse, Files, Outcome, Progress, Request, RowError, Ticket};
+
+use super::parameters::CanariesParameter;
+use crate::canaries::{Canaries, Readings};
+use crate::classifier::Classifier;
+use crate::generative::{GenerativeJudge, Question, RawVerdict, VerdictScores};
+use crate::raw::RawRow;
+use crate::score;
+use crate::tokenize::Text;
+
+/// The canaries that a stage asks for.
+///
+/// # Errors
+/// See [`Canaries::read`] and [`Canaries::new`].
+pub(super) fn canaries(
+    parameter: Option<&CanariesParameter>,
+    judge: &str,
+    uses: &[FileUse],
+    settings: &str,
+    files: &dyn Files,
+) -> Result<Option<Canaries>, Error> {
+    let texts = match parameter {
+        Some(CanariesParameter::Shipped(false)) => return Ok(None),
+        Some(CanariesParameter::File(path)) => Canaries::read(path, files)?,
+        Some(CanariesParameter::Texts(texts)) => texts.clone(),
+        None | Some(CanariesParameter::Shipped(true)) => Canaries::shipped(),
+    };
+    Canaries::new(texts, judge, uses, settings, files).map(Some)
+}
+
+/// A classifier as an executor.
+pub(super) struct ClassifierExecutor {
+    classifier: Classifier,
+    canaries: Option<Canaries>,
+}
+
+impl ClassifierExecutor {
+    /// Scores the canaries, and is ready when they score what they did.
+    ///
+    /// # Errors
+    /// When the judge drifted or can not run.
+    pub fn new(classifier: Classifier, canaries: Option<Canaries>) -> Result<Self, Error> {
+        let mut executor = Self { classifier, canaries };
+        executor.watch()?;
+        Ok(executor)
+    }
+
+    /// Scores the canaries while nothing else is inside.
+    fn watch(&mut self) -> Result<(), Error> {
+        let Some(canaries) = &mut self.canaries else {
+            return Ok(());
+        };
+        let count = canaries.texts().len();
+        for (index, text) in canaries.texts().iter().enumerate() {
+            self.classifier.submit(Ticket(index as u64), Text::One(text.clone()));
+        }
+        let mut outcomes = vec![None; count];
+        while self
+            .classifier
+            .step(false, &mut |ticket, outcome| {
+                outcomes[ticket.0 as usize] = Some(outcome)
+            })?
+            .active
+            > 0
+        {}
+        let config = self.classifier.config();
+        let read = |outcome: Option<Outcome>| -> Readings {
+            let raw = match outcome {
+                Some(Outcome::Raw(raw)) => RawRow::decode(&raw).map_err(|error| error.to_string())?,
+                Some(Outcome::Failed(error)) => return Err(error.message),
+                None => return Err("it did not come back".to_owned()),
+            };
+            let mut readings = Vec::new();
+            for logits in &raw.logits {
+                let activation = config.activation(logits.len()).map_err(|error| error.to_string())?;
+                readings.extend(score::probabilities(activation, logits));
+            }
+            Ok(readings)
+        };
+        let readings = outcomes.into_iter().map(read).collect();
+        canaries.check(readings, &self.classifier.provenance())
+    }
+}
+
+impl Executor for ClassifierExecutor {
+    fn room(&self) -> u32 {
+        self.classifier.room()
+    }
+
+    fn submit(&mut self, ticket: Ticket, request: Request) -> Result<(), Error> {
+        let text = request
+            .payload
+            .downcast_ref::<Text>()
+            .ok_or_else(|| Error::internal("a judge was given something that is no text"))?;
+        self.classifier.submit(ticket, text.clone());
+        Ok(())
+    }
+
+    fn step(&mut self, more: bool, done: &mut dyn FnMut(Ticket, Outcome)) -> Result<Progress, Error> {
+        let progress = self.classifier.step(more, done)?;
+        if !more && progress.active == 0 {
+            // The rows of this last step are handed out only by a judge that did not move.
+            self.watch()?;
+        }
+        Ok(progress)
+    }
+
+    fn provenance(&self) -> Vec<(String, String)> {
+        self.classifier.provenance()
+    }
+}
+
+/// Tickets of canaries; those of rows count up from 0.
+const CANARY: u64 = 1 << 63;
+
+/// A generative judge as an executor.
+pub(super) struct GenerativeExecutor {
+    judge: GenerativeJudge,
+    /// The canaries and how they are asked.
+    canaries: Option<(Canaries, Question)>,
+}
+
+impl GenerativeExecutor {
+    /// Asks about the canaries, and is ready when they score what they did. They are responses to the prompt of `question`.
+    ///
+    /// # Errors
+    /// When the judge drifted or can not run.
+    pub fn new(judge: GenerativeJudge, canaries: Option<Canaries>, question: Question) -> Result<Self, Error> {
+        let canaries = canaries.map(|canaries| (canaries, question));
+        let mut executor = Self { judge, canaries };
+        executor.watch()?;
+        Ok(executor)
+    }
+
+    fn watch(&mut self) -> Result<(), Error> {
+        let Some((canaries, question)) = &mut self.canaries else {
+            return Ok(());
+        };
+        for (index, text) in canaries.texts().iter().enumerate() {
+            let mut values: BTreeMap<String, String> = question.values.clone();
+            values.insert("response".to_owned(), text.clone());
+            let asking = Arc::clone(&question.asking);
+            self.judge
+                .submit(Ticket(CANARY + index as u64), Arc::new(Question { asking, values }))?;
+        }
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; canaries.texts().len()];
+        let mut landed = |ticket: Ticket, outcome| outcomes[(ticket.0 - CANARY) as usize] = Some(outcome);
+        while self.judge.step(&mut landed)?.active > 0 {}
+        let words = &question.asking.words;
+        let read = |outcome: Option<Outcome>| -> Readings {
+            match outcome {
+                Some(Outcome::Raw(raw)) => {
+                    let raw = RawVerdict::decode(&raw).map_err(|error| error.to_string())?;
+                    let (bad, all) = VerdictScores::masses(&raw, words);
+                    Ok(vec![bad, all])
+                }
+                Some(Outcome::Failed(RowError { message })) => Err(message),
+                None => Err("it did not come back".to_owned()),
+            }
+        };
+        let readings = outcomes.into_iter().map(read).collect();
+        canaries.check(readings, &self.judge.provenance())
+    }
+}
+
+impl Executor for GenerativeExecutor {
+    fn room(&self) -> u32 {
+        self.judge.room()
+    }
+
+    fn submit(&mut self, ticket: Ticket, request: Request) -> Result<(), Error> {
+        let question = Arc::downcast::<Question>(request.payload)
+            .map_err(|_| Error::internal("a generative judge was given something that is no question"))?;
+        self.judge.submit(ticket, question)
+    }
+
+    fn step(&mut self, more: bool, done: &mut dyn FnMut(Ticket, Outcome)) -> Result<Progress, Error> {
+        let progress = self.judge.step(done)?;
+        if !more && progress.active == 0 {
+            self.watch()?;
+        }
+        Ok(progress)
+    }
+
+    fn provenance(&self) -> Vec<(String, String)> {
+        self.judge.provenance()
+    }
+}

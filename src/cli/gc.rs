@@ -238,11 +238,13 @@ impl Collection {
         let holdings = Holdings::read(store)?;
         let kept_runs = args.keep_runs.unwrap_or(KEPT_RUNS);
         let roots = holdings.roots(kept_runs, &args.forget);
-        let old_runs = holdings
-            .runs
-            .iter()
-            .skip(args.keep_runs.map_or(usize::MAX, |kept| kept));
-        let old_runs = old_runs.map(|(run, _)| run.id.clone()).collect();
+        let age = args.older_than.unwrap_or_default().max(GRACE);
+        let old = |written: SystemTime| now.duration_since(written).is_ok_and(|since| since >= age);
+        let old_runs = holdings.runs.iter().skip(args.keep_runs.unwrap_or(usize::MAX));
+        let old_runs = old_runs
+            .filter(|(_, written)| old(*written))
+            .map(|(run, _)| run.id.clone())
+            .collect();
         let objects = inventory::objects(store).map_err(store_error)?;
         let rules = Rules {
             now,

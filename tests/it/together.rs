@@ -77,13 +77,19 @@ fn several_processes_share_the_work_and_agree() {
         let summaries: Vec<Value> = children.into_iter().map(ended).collect();
         let sum =
             |group: &str, name: &str| -> u64 { summaries.iter().map(|summary| count(summary, group, name)).sum() };
-        for (group, name) in [("tasks", "ran"), ("rows", "generated"), ("rows", "judged")] {
+        for (group, name) in [("tasks", "ran"), ("rows", "generated")] {
             assert_eq!(
                 sum(group, name),
                 count(&alone, group, name),
                 "{group} {name} of {processes} processes: {summaries:?}"
             );
         }
+        // Texts that two tasks share may be judged by two processes at the same moment.
+        let (judged, least) = (sum("rows", "judged"), count(&alone, "rows", "judged"));
+        assert!(
+            (least..2 * least).contains(&judged),
+            "{judged} of {least}: {summaries:?}"
+        );
         assert_eq!(project.outputs(), expected, "{processes} processes");
         assert_eq!(claims(&project), 0, "nothing is left behind");
         let checked = project.fracture(&["cache", "check", "--json"]).ok().json();

@@ -72,17 +72,17 @@ impl TextSource {
     /// # Errors
     /// When the template fails for that row.
     pub fn at<'a>(&self, columns: &'a [LargeStringArray], row: usize, first: usize) -> Result<Option<Seen<'a>>, Error> {
-        // The columns are sorted by name and each is there once.
-        let column = |name: &String| self.columns().iter().position(|other| other == name).unwrap_or(0);
         if columns.iter().any(|values| values.is_null(row)) {
             return Ok(None);
         }
         Ok(Some(match self {
             Self::Column(_) => Seen::One(Cow::Borrowed(columns[0].value(row))),
-            Self::Pair(prompt, response) => Seen::Pair(
-                columns[column(prompt)].value(row),
-                columns[column(response)].value(row),
-            ),
+            // The columns are sorted by name and each is there once.
+            Self::Pair(prompt, response) => {
+                let last = columns.len() - 1;
+                let (first, second) = if prompt <= response { (0, last) } else { (last, 0) };
+                Seen::Pair(columns[first].value(row), columns[second].value(row))
+            }
             Self::Template {
                 environment,
                 columns: names,

@@ -183,7 +183,7 @@ fn what_makes_no_sense_is_said() {
     ");
     insta::assert_snapshot!(error(&json!({"contrasts": [["trian", "live"]]}), &rows), @r"
     there is no regime `trian`
-    hint: the regimes are `live`, `train`
+    hint: did you mean `train`? The regimes are `live`, `train`
     ");
     insta::assert_snapshot!(error(&json!({"by": ["cue"]}), &ten()), @r"
     the group column `cue` differs between the rows of one pair (fine-tuning/train and null)

@@ -12,46 +12,6 @@ use crate::parameters::FigureParameters;
 use crate::rows::{Rows, cell};
 use crate::text;
 
-/// The columns of `fracture` that are no group's.
-const STATISTICS: &[&str] = &[
-    "contrast",
-    "aggregate",
-    "k",
-    "tau",
-    "tau_other",
-    "n",
-    "safe_safe",
-    "safe_unsafe",
-    "unsafe_safe",
-    "unsafe_unsafe",
-    "invalid",
-    "truncated",
-    "unpaired",
-    "fracture",
-    "fracture_low",
-    "fracture_high",
-    "anti",
-    "anti_low",
-    "anti_high",
-    "net",
-    "net_low",
-    "net_high",
-    "train_unsafe",
-    "train_unsafe_low",
-    "train_unsafe_high",
-    "deploy_unsafe",
-    "deploy_unsafe_low",
-    "deploy_unsafe_high",
-    "fracture_other",
-    "anti_other",
-    "headline",
-    "p_mcnemar",
-    "p_adjusted",
-    "noise_floor",
-    "mde",
-    "confidence",
-];
-
 /// The group's columns that are always shown.
 const NAMED: &[&str] = &["model", "axis", "decoder"];
 
@@ -82,9 +42,11 @@ pub fn terminal_table(with: &Value, batch: &RecordBatch) -> Result<RecordBatch, 
 fn headline(rows: &Rows) -> Vec<(String, Option<ArrayRef>)> {
     let varies = |name: &str| rows.distinct(name).len() > 1;
     let decoders = rows.column("decoder").is_some();
+    // A measuring stage puts the columns of its groups first; constants of several tasks may come last.
+    let leads: Vec<&str> = rows.names().take_while(|name| *name != "contrast").collect();
     let group = |name: &str| {
         let setting = decoders && matches!(name, "temperature" | "top_p");
-        !STATISTICS.contains(&name) && (NAMED.contains(&name) || varies(name) && !setting)
+        NAMED.contains(&name) || leads.contains(&name) && varies(name) && !setting
     };
     let mut shown: Vec<(String, Option<ArrayRef>)> = Vec::new();
     for name in rows.names().filter(|name| group(name)).chain(["contrast"]) {

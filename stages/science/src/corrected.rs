@@ -124,7 +124,7 @@ pub fn inverted(rows: &[CorrectionRow], options: &CorrectionOptions) -> Result<C
         Vec::new()
     };
     let draws = columns.first().map_or(0, Vec::len);
-    let (mut drawn, mut rate_draws) = (vec![Vec::with_capacity(draws); 5], vec![Vec::with_capacity(draws); 4]);
+    let (mut drawn, mut rate_draws) = (vec![Vec::new(); 5], vec![Vec::new(); 4]);
     for b in 0..draws {
         let mut at = [0.0; 12];
         at.iter_mut().zip(&columns).for_each(|(slot, column)| *slot = column[b]);

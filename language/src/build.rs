@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fracture_stage::{Context, Declaration, Files, ModelSpec, Outputs, ParameterError, Schema, Shape, Stage};
+use fracture_stage::{
+    Context, Declaration, Error, ErrorKind, Files, Forgotten, ModelSpec, Noting, Outputs, ParameterError, Schema,
+    Schemas, Shape, Stage,
+};
 use serde_json::{Map, Value};
 
 use crate::columns::{Arrival, arriving, check_needs, first, outputs};
@@ -14,8 +17,13 @@ use crate::fill::{fill, fill_marked};
 use crate::matrix::{Variable, task_name};
 use crate::parameters::{self, check_parameters};
 use crate::pipeline::{Connection, ConstantColumn, SourceRef, Task, TaskId};
+use crate::place::Written;
 use crate::source::Location;
 use crate::stages::StageDraft;
+use crate::tree::Node;
+
+/// More connections between tasks are refused: they would take all memory.
+const MAX_CONNECTIONS: usize = 2_000_000;
 
 /// Builds the tasks of all stages.
 pub struct Builder<'a> {
@@ -27,6 +35,8 @@ pub struct Builder<'a> {
     pub root: PathBuf,
     /// The models.
     pub models: &'a BTreeMap<String, ModelSpec>,
+    /// The map under `models:` with its places.
+    pub written_models: Option<&'a Node>,
     /// `vars`.
     pub vars: &'a Map<String, Value>,
     /// More tasks are refused.
@@ -39,6 +49,8 @@ pub struct Builder<'a> {
     constants: Vec<Arc<[ConstantColumn]>>,
     of_stage: Vec<Vec<TaskId>>,
     failed: Vec<bool>,
+    /// Connections between tasks so far.
+    connections: usize,
     schemas: HashMap<&'static str, Arc<Value>>,
 }
 
@@ -50,6 +62,8 @@ pub struct Given<'a> {
     pub root: &'a Path,
     /// The models.
     pub models: &'a BTreeMap<String, ModelSpec>,
+    /// The map under `models:` with its places.
+    pub written_models: Option<&'a Node>,
     /// `vars`.
     pub vars: &'a Map<String, Value>,
     /// More tasks are refused.
@@ -64,6 +78,7 @@ impl<'a> Builder<'a> {
             files: given.files,
             root: given.root.to_owned(),
             models: given.models,
+            written_models: given.written_models,
             vars: given.vars,
             max_tasks: given.max_tasks,
             sink,
@@ -72,6 +87,7 @@ impl<'a> Builder<'a> {
             constants: Vec::new(),
             of_stage: vec![Vec::new(); stages.len()],
             failed: vec![true; stages.len()],
+            connections: 0,
             schemas: HashMap::new(),
         }
     }
@@ -133,9 +149,12 @@ impl<'a> Builder<'a> {
             constants: &self.constants,
             tasks: &self.of_stage,
             stages: self.stages,
+            connections: MAX_CONNECTIONS.saturating_sub(self.connections),
         };
         let drafts = expand(stage, &known, room, self.sink);
         let constant = (!stage.with.has_template()).then(|| Arc::new(stage.with.to_json()));
+        let arrows = drafts.iter().flat_map(|draft| &draft.inputs).map(Vec::len);
+        self.connections += arrows.sum::<usize>();
         let mut at = None;
         for draft in drafts {
             let location = at.get_or_insert_with(|| stage.mark.location()).clone();
@@ -165,20 +184,27 @@ impl<'a> Builder<'a> {
         if kind.cases {
             crate::columns::check_cases(stage, first(kind, &arrivals), self.sink);
         }
+        let marked = || fill_marked(&stage.with, &draft.variables);
+        crate::values::check(stage, kind, &with, &arrivals, &self.tasks, &marked, self.sink);
         let inputs = arriving(&arrivals);
-        let own = match implementation.schema(&inputs, self.files) {
+        let name = task_name(&stage.name, &draft.variables);
+        let own = implementation.schema(&inputs, self.files).or_else(|error| {
+            let asked = asked(&error, implementation.as_ref(), &inputs, self.files);
+            let (task, kind, asked) = (name.as_str(), kind.name, asked.as_slice());
+            let (with, context) = (with.as_ref(), &context);
+            self.files
+                .remembered(&Forgotten {
+                    task,
+                    kind,
+                    asked,
+                    with,
+                    context,
+                })
+                .ok_or(error)
+        });
+        let own = match own {
             Ok(own) => own,
-            Err(error) => {
-                let message = format!("stage `{}`: {}", stage.name, error.message);
-                self.sink.push(
-                    Diagnostic {
-                        message,
-                        ..Diagnostic::from_stage(error)
-                    }
-                    .at(&stage.mark, ""),
-                );
-                return;
-            }
+            Err(error) => return self.unfit(stage, &draft, &with, error),
         };
         for warning in implementation.warnings() {
             self.sink
@@ -191,7 +217,7 @@ impl<'a> Builder<'a> {
         let constants: Arc<[ConstantColumn]> = constants.into();
         self.tasks.push(Task {
             id,
-            name: task_name(&stage.name, &draft.variables),
+            name,
             stage: place,
             declaration: kind,
             implementation,
@@ -239,6 +265,18 @@ impl<'a> Builder<'a> {
         for error in wrong {
             self.sink.push(parameters::from_kind(error, stage, &marked));
         }
+    }
+
+    /// Tells the error of a stage that looked at its inputs and files.
+    fn unfit(&mut self, stage: &StageDraft, draft: &Draft, with: &Value, error: Error) {
+        let marked = fill_marked(&stage.with, &draft.variables);
+        let written = Written {
+            stage: &stage.name,
+            mark: &stage.mark,
+            with: &marked,
+            models: self.written_models,
+        };
+        self.sink.push(written.diagnose(with, error));
     }
 
     fn context(&self, draft: &Draft) -> Context {
@@ -344,6 +382,16 @@ impl<'a> Builder<'a> {
     pub fn unused(&mut self) {
         crate::unused::warn(self.stages, &self.tasks, &self.of_stage, self.sink);
     }
+}
+
+/// The paths of the pipeline that a stage asks for before it fails, when it fails over a file.
+fn asked(error: &Error, stage: &dyn Stage, inputs: &Schemas, files: &dyn Files) -> Vec<String> {
+    if error.kind != ErrorKind::Input {
+        return Vec::new();
+    }
+    let noting = Noting::new(files);
+    drop(stage.schema(inputs, &noting));
+    noting.asked()
 }
 
 fn connections(stage: &StageDraft, arrivals: Vec<Arrival>) -> Vec<Connection> {

@@ -21,11 +21,18 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
     let reader = progress::reader(pipeline, args.events.is_some(), json);
     // Before any result is looked at: from here on no collection removes one.
     let _present = history::enter(&workspace.store, &runs::surroundings().who, reader.as_ref())?;
-    let plan = Plan::new(pipeline, &workspace)?;
+    let plan = project.plan(&workspace)?;
     figures::check_targets(pipeline, &plan)?;
     let lock_path = project.lock_path();
     let before = Lock::read(&lock_path)?;
     if args.locked {
+        if !lock_path.is_file() {
+            let what = format!(
+                "--locked needs the lock file `{}`, which is not there",
+                shown(&lock_path)
+            );
+            return Err(Error::pipeline(what).hint("a run without --locked writes it").into());
+        }
         check_recipes(&project, &plan, &before, json)?;
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -38,9 +45,18 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
     };
     let record = runs::Recording::begin(pipeline, &workspace, args.trace.as_deref())?;
     let sink = record.readers(reader.as_ref());
+    if args.update {
+        sink.event(&Event::Note {
+            task: None,
+            message: nothing_to_update(),
+        });
+    }
     let outcomes = run_pipeline(pipeline, &workspace, plan, &options, &sink)?;
     let drawn = figures::write_all(pipeline, &workspace, &outcomes.plan, &sink)?;
-    let after = outcomes.plan.lock(pipeline);
+    let mut after = outcomes.plan.lock(pipeline);
+    if !args.update {
+        after.keep_revisions(&before);
+    }
     if args.locked {
         check_outputs(&before, &after, json)?;
     } else if args.spec.set.is_empty() {
@@ -76,6 +92,13 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
         });
     }
     Ok(Exit::Done)
+}
+
+/// What `--update` says: only sources on a hub have revisions, and none can be named in this version.
+fn nothing_to_update() -> String {
+    "--update looks nothing up: only models from a hub have revisions, and this version reads none; the lock file pins every \
+     file by its content"
+        .to_owned()
 }
 
 /// The new lock file: the lines of this run, and the old lines of tasks that this run did not reach.

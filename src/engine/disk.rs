@@ -1,21 +1,42 @@
-//! The file system as stages see it while they are planned and run.
+//! The file system as stages see it while they are planned and run. A file that is not there is known from the lock file.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use fracture_stage::{Error, Files};
+use fracture_stage::{Error, Files, Forgotten, Outputs, Schema};
+
+use super::memory::Memory;
 
 /// Paths relative to a project's root.
 #[derive(Debug, Clone)]
 pub struct Disk {
     root: PathBuf,
+    memory: Option<Arc<Memory>>,
 }
 
 impl Disk {
     /// The file system seen from a project's root.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self {
+            root: root.into(),
+            memory: None,
+        }
+    }
+
+    /// The same with a memory of files that are not there.
+    #[must_use]
+    pub fn remembering(self, memory: Arc<Memory>) -> Self {
+        Self {
+            memory: Some(memory),
+            ..self
+        }
+    }
+
+    /// The memory of files that are not there.
+    pub fn memory(&self) -> Option<&Arc<Memory>> {
+        self.memory.as_ref()
     }
 
     /// The path as the pipeline would write it.
@@ -46,18 +67,27 @@ impl Files for Disk {
     }
 
     fn size(&self, path: &Path) -> Option<u64> {
-        fs::metadata(path)
-            .ok()
-            .filter(fs::Metadata::is_file)
-            .map(|metadata| metadata.len())
+        match (fs::metadata(path), &self.memory) {
+            (Ok(metadata), _) => metadata.is_file().then(|| metadata.len()),
+            (Err(_), Some(memory)) => memory.size(path),
+            (Err(_), None) => None,
+        }
     }
 
     fn list(&self, path: &Path) -> Option<Vec<String>> {
-        let entries = fs::read_dir(path).ok()?;
+        let entries = match (fs::read_dir(path), &self.memory) {
+            (Ok(entries), _) => entries,
+            (Err(_), Some(memory)) if !path.exists() => return memory.list(path),
+            (Err(_), _) => return None,
+        };
         let mut names: Vec<String> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .collect();
         names.sort();
         Some(names)
+    }
+
+    fn remembered(&self, forgotten: &Forgotten<'_>) -> Option<Outputs<Schema>> {
+        self.memory.as_ref()?.schema(forgotten)
     }
 }

@@ -106,7 +106,7 @@ impl Plan {
     }
 
     fn task(&self, task: &Task, pipeline: &Pipeline, workspace: &Workspace) -> Result<PlannedTask, Error> {
-        let files = workspace.files(task.implementation.as_ref())?;
+        let files = workspace.task_files(task)?;
         let sources = task.inputs.iter().map(|connection| {
             let described = connection.sources.iter().map(|source| RecipeInput {
                 recipe: self.tasks[source.task.0 as usize].recipe,
@@ -317,7 +317,8 @@ pub fn as_seen(
     outputs: impl Iterator<Item = (String, Artifact)>,
     result: impl Fn(TaskId) -> Option<Arc<TaskResult>>,
 ) -> Option<TaskResult> {
-    let mut framed = fracture_cache::Framed::new("outputs");
+    let outputs: Vec<(String, Artifact)> = outputs.collect();
+    let output = outputs_digest(outputs.iter().map(|(name, artifact)| (name.as_str(), artifact)));
     let constants: Vec<_> = task
         .constants
         .iter()
@@ -325,7 +326,6 @@ pub fn as_seen(
         .collect();
     let mut seen = Vec::new();
     for (name, artifact) in outputs {
-        framed.text(&name).digest(&content_digest(&artifact));
         let content = match artifact {
             Artifact::Table(table) if name == "main" && task.declaration.shape == Shape::Map => {
                 let first = task.inputs.first()?.sources.first()?;
@@ -357,8 +357,19 @@ pub fn as_seen(
         action,
         rows,
         outputs: seen,
-        output: framed.finish(),
+        output,
     })
+}
+
+/// The digest over all outputs of a task, for the lock file.
+pub fn outputs_digest<'a>(
+    outputs: impl Iterator<Item = (&'a str, &'a Artifact)>,
+) -> Digest<fracture_cache::digest::Values> {
+    let mut framed = fracture_cache::Framed::new("outputs");
+    for (name, artifact) in outputs {
+        framed.text(name).digest(&content_digest(artifact));
+    }
+    framed.finish()
 }
 
 /// Parts as a record keeps them.

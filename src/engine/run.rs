@@ -376,6 +376,10 @@ impl<'a> Dispatcher<'a> {
             self.done(id, result);
             return Ok(());
         }
+        if let Err(error) = self.workspace.present(&self.plan.tasks[id.0 as usize].files) {
+            self.failed(id, error);
+            return Ok(());
+        }
         self.status[id.0 as usize] = Status::Running;
         self.tell(|task, stage| Event::Started { task, stage }, task);
         let begun = publish::Begun {

@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
+mod absent;
 mod command;
 mod diagnostics;
+mod diff;
 mod faults;
 mod gc;
 mod incremental;
 mod project;
 mod quickstart;
 mod shipped;
+mod verbs;

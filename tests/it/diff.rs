@@ -40,7 +40,7 @@ fn task<'a>(diff: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-fn numbers_move_beside_their_intervals() {
+fn what_changed_is_told() {
     let project = Project::small();
     project.run(&[]);
     fs::copy(project.path(LOCK), project.path("old.lock")).unwrap();
@@ -53,12 +53,7 @@ fn numbers_move_beside_their_intervals() {
         (0, 0)
     );
 
-    project.edit(SPEC, |text| {
-        text.replace("harm: 4  ", "harm: 0.05").replace(
-            "greedy:   { temperature: 0 }",
-            "greedy:   { temperature: 0, max_new_tokens: 15 }",
-        )
-    });
+    project.edit(SPEC, |text| text.replace("harm: 4  ", "harm: 0.05"));
     let first = project.path("examples/prompts/safety.jsonl");
     let text = fs::read_to_string(&first).unwrap();
     fs::write(&first, format!("\n{text}")).unwrap();
@@ -82,6 +77,26 @@ fn numbers_move_beside_their_intervals() {
         "{verdicts}"
     );
 
+    let shown = project.fracture(&["diff", "old.lock", LOCK]).ok().stdout;
+    for told in [
+        "files\n",
+        "changed",
+        "parameter harm: 4 → 0.05",
+        "of 48 rows moved, by",
+        "unchanged",
+    ] {
+        assert!(shown.contains(told), "no {told} in:\n{shown}");
+    }
+}
+
+#[test]
+fn numbers_move_beside_their_intervals() {
+    let project = Project::small();
+    project.run(&[]);
+    fs::copy(project.path(LOCK), project.path("old.lock")).unwrap();
+    project.edit(SPEC, |text| text.replace("limit: 4", "limit: 12"));
+    project.run(&[]);
+    let diff = project.fracture(&["diff", "old.lock", LOCK, "--json"]).ok().json();
     // Every row of flips is joined by its group and its contrast; a number is told with its interval.
     let table = &task(&diff, "flips")["tables"][0];
     let key: Vec<&str> = table["key"]

@@ -1,11 +1,14 @@
 //! A diff as people read it.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::cli::failure::printable;
 use crate::cli::plan::change_text;
 use crate::cli::units::columns;
 use crate::engine::diff::{ColumnDiff, Diff, Difference, Move, Side, TableDiff, TaskDiff};
+use crate::engine::keys::Change;
 
 /// The whole diff; at most `limit` lines a table.
 pub fn diff(sides: &[Side; 2], found: &Diff, limit: usize) -> String {
@@ -55,11 +58,48 @@ fn task(task: &TaskDiff, limit: usize) -> String {
         _ => String::new(),
     };
     let mut text = format!("  {:11}  {}{rows}\n", task.change.name(), printable(&task.task));
-    for change in &task.because {
+    // What a task is given differs in many columns at once; what differs in the task itself is why.
+    let (given, own): (Vec<&Change>, Vec<&Change>) = task.because.iter().partition(|change| given_at(change).is_some());
+    for change in own {
         text.push_str(&format!("    {}\n", printable(&change_text(change))));
+    }
+    let ports: BTreeSet<&str> = given.iter().filter_map(|change| Some(given_at(change)?.1)).collect();
+    for port in ports {
+        let here = given
+            .iter()
+            .filter_map(|change| given_at(change))
+            .filter(|(_, at)| *at == port);
+        let names: Vec<&str> = here
+            .map(|(what, _)| what.strip_prefix("column ").unwrap_or(what))
+            .collect();
+        text.push_str(&format!(
+            "    input {}: {}\n",
+            printable(port),
+            printable(&some(&names))
+        ));
     }
     task.tables.iter().for_each(|one| text.push_str(&table(one, limit)));
     text
+}
+
+/// Of a change of an input what differs and the port at which it arrives.
+fn given_at(change: &Change) -> Option<(&str, &str)> {
+    let own = ["parameter ", "file ", "kind ", "constant "]
+        .iter()
+        .any(|role| change.part.starts_with(role));
+    change
+        .part
+        .rsplit_once(" of ")
+        .filter(|_| !own || change.part.starts_with("constant "))
+}
+
+/// A few names, and how many more there are.
+fn some(names: &[&str]) -> String {
+    const SHOWN: usize = 6;
+    match names.len().saturating_sub(SHOWN) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names[..SHOWN].join(", ")),
+    }
 }
 
 fn table(table: &TableDiff, limit: usize) -> String {
@@ -83,8 +123,13 @@ fn table(table: &TableDiff, limit: usize) -> String {
             say(format!("{what}: {} ({}{more})", rows.len(), shown.join(", ")));
         }
     }
-    for column in &table.columns {
+    for column in table.columns.iter().filter(|column| column.rows.is_some()) {
         say(column_text(column, table));
+    }
+    let whole = table.columns.iter().filter(|column| column.rows.is_none());
+    let whole: Vec<&str> = whole.map(|column| column.column.as_str()).collect();
+    if !whole.is_empty() {
+        say(format!("other values in {}", some(&whole)));
     }
     if table.moved.is_empty() {
         return text;

@@ -1,6 +1,7 @@
 //! The DAG as a picture. Boxes are placed by `layout-rs`; what is drawn there is drawn here, so that labels fit their boxes
 //! and the same pipeline gives the same bytes.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use layout::core::base::Orientation;
@@ -101,12 +102,19 @@ pub fn draw(drawing: &Drawing) -> String {
         font_size: 12,
         ..StyleAttr::simple()
     };
+    // Tasks of one stage stand in one column and are equally wide.
+    let mut widest: HashMap<&str, f64> = HashMap::new();
+    for lines in &boxes {
+        let width = widest.entry(&lines[0]).or_default();
+        *width = width.max(size(lines).x);
+    }
     let handles: Vec<_> = boxes
         .iter()
         .enumerate()
         .map(|(index, lines)| {
             let shape = ShapeKind::Box(format!("{OF_BOX}{index}"));
-            graph.add_node(Element::create(shape, style.clone(), direction, size(lines)))
+            let size = Point::new(widest[lines[0].as_str()], size(lines).y);
+            graph.add_node(Element::create(shape, style.clone(), direction, size))
         })
         .collect();
     // By the order of what they come from: what an edge leads to has no edges of its own then, so that looking for cycles

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fracture_stage::{Context, Declaration, Files, ModelSpec, ParameterError, Schema, Shape, Stage};
+use fracture_stage::{
+    Context, Declaration, Error, ErrorKind, Files, Forgotten, ModelSpec, Noting, ParameterError, Schema, Schemas, Shape,
+    Stage,
+};
 use serde_json::{Map, Value};
 
 use crate::columns::{Arrival, arriving, check_needs, first, outputs};
@@ -14,8 +17,13 @@ use crate::fill::{fill, fill_marked};
 use crate::matrix::{Variable, task_name};
 use crate::parameters::{self, check_parameters};
 use crate::pipeline::{Connection, ConstantColumn, SourceRef, Task, TaskId};
+use crate::place::Written;
 use crate::share::{ConstantShape, Id, Layouts, Prototype, Shared};
 use crate::stages::StageDraft;
+use crate::tree::Node;
+
+/// More connections between tasks are refused: they would take all memory.
+const MAX_CONNECTIONS: usize = 2_000_000;
 
 /// Builds the tasks of all stages.
 pub struct Builder<'a> {
@@ -27,6 +35,8 @@ pub struct Builder<'a> {
     pub root: PathBuf,
     /// The models.
     pub models: Arc<BTreeMap<String, ModelSpec>>,
+    /// The map under `models:` with its places.
+    pub written_models: Option<&'a Node>,
     /// `vars`.
     pub vars: Arc<Map<String, Value>>,
     /// More tasks are refused.
@@ -41,6 +51,8 @@ pub struct Builder<'a> {
     layouts: Layouts,
     of_stage: Vec<Vec<TaskId>>,
     failed: Vec<bool>,
+    /// Connections between tasks so far.
+    connections: usize,
     schemas: HashMap<&'static str, Arc<Value>>,
 }
 
@@ -52,6 +64,8 @@ pub struct Given<'a> {
     pub root: &'a Path,
     /// The models.
     pub models: &'a Arc<BTreeMap<String, ModelSpec>>,
+    /// The map under `models:` with its places.
+    pub written_models: Option<&'a Node>,
     /// `vars`.
     pub vars: &'a Arc<Map<String, Value>>,
     /// More tasks are refused.
@@ -66,6 +80,7 @@ impl<'a> Builder<'a> {
             files: given.files,
             root: given.root.to_owned(),
             models: Arc::clone(given.models),
+            written_models: given.written_models,
             vars: Arc::clone(given.vars),
             max_tasks: given.max_tasks,
             sink,
@@ -75,6 +90,7 @@ impl<'a> Builder<'a> {
             layouts: Layouts::default(),
             of_stage: vec![Vec::new(); stages.len()],
             failed: vec![true; stages.len()],
+            connections: 0,
             schemas: HashMap::new(),
         }
     }
@@ -137,8 +153,11 @@ impl<'a> Builder<'a> {
             built: &self.tasks,
             tasks: &self.of_stage,
             stages: self.stages,
+            connections: MAX_CONNECTIONS.saturating_sub(self.connections),
         };
         let drafts = expand(stage, &known, room, self.sink);
+        let arrows = drafts.iter().flat_map(|draft| &draft.inputs).map(Vec::len);
+        self.connections += arrows.sum::<usize>();
         let mut shared = Shared::new(stage, kind, self.stages);
         self.tasks.reserve(drafts.len());
         for draft in drafts {
@@ -152,6 +171,8 @@ impl<'a> Builder<'a> {
         let stage = &self.stages[place];
         let prototype = self.prototype(stage, &draft, shared, sound)?;
         let constants = self.task_constants(stage, &draft, &shared.prototypes[prototype], shared);
+        let inputs = connections(&draft, shared);
+        self.check_values(stage, &draft, &shared.prototypes[prototype], &inputs);
         let shape = self.layouts.shape(&constants);
         let mut arriving = vec![prototype as Id, shape];
         self.arriving(&draft, &mut arriving);
@@ -179,7 +200,7 @@ impl<'a> Builder<'a> {
             with: Arc::clone(with),
             context: Arc::clone(context),
             constants,
-            inputs: connections(&draft, shared),
+            inputs,
             schema: Arc::clone(&self.layouts.get(layout).schema),
             at: Arc::clone(&shared.at),
         });
@@ -230,6 +251,16 @@ impl<'a> Builder<'a> {
         })
     }
 
+    /// Checks the values that parameters name against those of all tables at the first port. Tables of one layout may hold
+    /// different values, so this is asked for each task.
+    fn check_values(&mut self, stage: &StageDraft, draft: &Draft, prototype: &Prototype, inputs: &[Connection]) {
+        let Some(kind) = stage.declaration else { return };
+        let Some(first) = first_need(&kind, stage) else { return };
+        let (with, sources) = (&prototype.with, &inputs[first].sources);
+        let marked = || fill_marked(&stage.with, &draft.variables);
+        crate::values::check(stage, kind, with, sources, &self.tasks, &marked, self.sink);
+    }
+
     /// Adds what tells the tables that arrive apart: of each need the layouts and the places of its sources, each once.
     fn arriving(&self, draft: &Draft, ids: &mut Vec<Id>) {
         for arrows in &draft.inputs {
@@ -272,17 +303,24 @@ impl<'a> Builder<'a> {
             crate::columns::check_cases(stage, first(kind, &arrivals), self.sink);
         }
         let inputs = arriving(&arrivals);
-        let own = match implementation.schema(&inputs, self.files) {
+        let with = prototype.with.as_ref();
+        let own = implementation.schema(&inputs, self.files).or_else(|error| {
+            let asked = asked(&error, implementation, &inputs, self.files);
+            let name = task_name(&stage.name, &draft.variables);
+            self.files
+                .remembered(&Forgotten {
+                    task: &name,
+                    kind: kind.name,
+                    asked: &asked,
+                    with,
+                    context: &prototype.context,
+                })
+                .ok_or(error)
+        });
+        let own = match own {
             Ok(own) => own,
             Err(error) => {
-                let message = format!("stage `{}`: {}", stage.name, error.message);
-                self.sink.push(
-                    Diagnostic {
-                        message,
-                        ..Diagnostic::from_stage(error)
-                    }
-                    .at(&stage.mark, ""),
-                );
+                self.unfit(stage, draft, with, error);
                 return None;
             }
         };
@@ -327,6 +365,18 @@ impl<'a> Builder<'a> {
         for error in wrong {
             self.sink.push(parameters::from_kind(error, stage, &marked));
         }
+    }
+
+    /// Tells the error of a stage that looked at its inputs and files.
+    fn unfit(&mut self, stage: &StageDraft, draft: &Draft, with: &Value, error: Error) {
+        let marked = fill_marked(&stage.with, &draft.variables);
+        let written = Written {
+            stage: &stage.name,
+            mark: &stage.mark,
+            with: &marked,
+            models: self.written_models,
+        };
+        self.sink.push(written.diagnose(with, error));
     }
 
     fn context(&self, draft: &Draft) -> Context {
@@ -423,6 +473,16 @@ fn first_need(kind: &Declaration, stage: &StageDraft) -> Option<usize> {
         .iter()
         .find_map(|port| stage.needs.iter().position(|need| need.port == port.name));
     declared.or((!stage.needs.is_empty()).then_some(0))
+}
+
+/// The paths of the pipeline that a stage asks for before it fails, when it fails over a file.
+fn asked(error: &Error, stage: &dyn Stage, inputs: &Schemas, files: &dyn Files) -> Vec<String> {
+    if error.kind != ErrorKind::Input {
+        return Vec::new();
+    }
+    let noting = Noting::new(files);
+    drop(stage.schema(inputs, &noting));
+    noting.asked()
 }
 
 fn connections(draft: &Draft, shared: &Shared) -> Vec<Connection> {

@@ -10,8 +10,10 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use crate::build::{Builder, Given};
 use crate::diagnostic::{Diagnostic, Diagnostics, Sink};
 use crate::front::{self, Document};
+use crate::order;
 use crate::parameters::check_collisions;
 use crate::pipeline::{CompileOptions, Pipeline, StageNeed, StageNode, Task, TaskId};
+use crate::place::Places;
 use crate::stages::{self, StageDraft};
 
 /// Compiles a pipeline. Nothing runs and no model is opened; stages may read headers through `files`.
@@ -36,12 +38,13 @@ pub fn compile(
         sink.push(nothing.hint("add `stages:` with at least one stage"));
     }
     check_collisions(&drafts, &mut sink);
-    let order = stages::order(&drafts, &mut sink);
+    let order = order::order(&drafts, &mut sink);
     let (models, vars) = (Arc::new(document.models.clone()), Arc::new(document.vars.clone()));
     let given = Given {
         files,
         root,
         models: &models,
+        written_models: document.root.get("models"),
         vars: &vars,
         max_tasks: options.max_tasks,
     };
@@ -76,6 +79,11 @@ fn assemble(
         .map(|stem| stem.to_string_lossy().into_owned())
         .unwrap_or_default();
     let graph = graph(&tasks);
+    let written = drafts
+        .iter()
+        .filter(|draft| draft.declaration.is_some())
+        .map(|draft| (draft.name.clone(), draft.mark.clone(), Arc::new(draft.with.clone())));
+    let places = Places::new(written.collect(), document.root.get("models").cloned().map(Arc::new));
     Pipeline {
         name: document.spec.name.unwrap_or(stem),
         description: document.spec.description,
@@ -92,6 +100,7 @@ fn assemble(
         resolved: document.root.to_yaml(true),
         warnings,
         profiles: options.profiles.clone(),
+        places,
     }
 }
 
@@ -112,7 +121,6 @@ fn node(draft: &StageDraft, tasks: Vec<TaskId>) -> Option<StageNode> {
         figure: draft.figure,
         tasks,
         needs: draft.needs.iter().flat_map(need).collect(),
-        timeout: draft.timeout,
         at: draft.mark.location(),
     })
 }

@@ -108,6 +108,18 @@ impl Diagnostic {
         self
     }
 
+    /// The same with texts of a length that people read: what it quotes may be megabytes.
+    fn shortened(mut self) -> Self {
+        let labels = self
+            .primary
+            .iter_mut()
+            .chain(&mut self.others)
+            .map(|label| &mut label.text);
+        let texts = labels.chain(&mut self.causes).chain(&mut self.hint);
+        texts.chain([&mut self.message]).for_each(shorten);
+        self
+    }
+
     /// Where it is.
     pub fn location(&self) -> Option<Location> {
         self.primary.as_ref().map(|label| label.mark.location())
@@ -165,6 +177,17 @@ impl Diagnostic {
             "at": at,
         }})
     }
+}
+
+/// Cuts the middle out of a long text.
+fn shorten(text: &mut String) {
+    const LONGEST: usize = 4_000;
+    if text.len() <= LONGEST {
+        return;
+    }
+    let boundary = |at: usize| (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let (begin, end) = (boundary(LONGEST / 2), boundary(text.len() - LONGEST / 4));
+    *text = format!("{} … {}", &text[..begin], &text[end..]);
 }
 
 /// A value that spans lines is underlined on its first one: what is wrong is said there.
@@ -230,6 +253,7 @@ pub struct Sink {
 impl Sink {
     /// Adds one unless the same was said of the same place.
     pub fn push(&mut self, one: Diagnostic) {
+        let one = one.shortened();
         let place = one
             .primary
             .as_ref()

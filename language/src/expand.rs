@@ -25,6 +25,8 @@ pub struct Known<'a> {
     pub tasks: &'a [Vec<TaskId>],
     /// The stages.
     pub stages: &'a [StageDraft],
+    /// Connections between tasks that the pipeline may still have.
+    pub connections: usize,
 }
 
 impl<'a> Known<'a> {
@@ -99,6 +101,23 @@ fn too_many(stage: &StageDraft, count: usize, room: usize, sink: &mut Sink) -> b
     true
 }
 
+fn too_connected(stage: &StageDraft, count: usize, known: &Known<'_>, sink: &mut Sink) -> bool {
+    if count <= known.connections {
+        return false;
+    }
+    let wrong = Diagnostic::error(format!(
+        "stage `{}` would have {count} connections or more to the tasks that it needs",
+        stage.name
+    ));
+    let label = format!("there is room for {}", known.connections);
+    sink.push(
+        wrong
+            .at(&stage.mark, label)
+            .hint("give the stages that meet more variables in common, or reduce one of them first"),
+    );
+    true
+}
+
 fn map(
     stage: &StageDraft,
     matrix: &Matrix,
@@ -157,6 +176,7 @@ fn map(
         .map(|source| stage_variable(&known.stages[source.stage].name, &stage.with))
         .collect();
     let mut drafts = Vec::with_capacity(chosen.len() * own.len());
+    let mut connections = 0;
     for (arrow, variables) in &chosen {
         for (combination, names) in &own {
             let mut all = Vec::with_capacity(variables.len() + combination.len() + stages.len());
@@ -179,6 +199,10 @@ fn map(
                         None => return Vec::new(),
                     },
                 }
+            }
+            connections += inputs.iter().map(Vec::len).sum::<usize>();
+            if too_connected(stage, connections, known, sink) {
+                return Vec::new();
             }
             drafts.push(Draft {
                 own: Arc::clone(names),
@@ -316,6 +340,11 @@ fn reduce(
         return Vec::new();
     }
     let own = own_combinations(matrix, &|name| !selecting.contains(name), sink);
+    let arrows = groups.iter().flat_map(|(_, inputs)| inputs).map(Vec::len);
+    let connections = arrows.sum::<usize>().saturating_mul(own.len());
+    if too_connected(stage, connections, known, sink) {
+        return Vec::new();
+    }
     let mut drafts = Vec::with_capacity(groups.len() * own.len());
     for (variables, inputs) in &groups {
         for combination in &own {

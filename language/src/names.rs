@@ -9,13 +9,22 @@ pub fn is_name(text: &str) -> bool {
         && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-')
 }
 
+/// Nobody mistypes a longer name; comparing takes time that grows with the product of the lengths.
+const LONGEST: usize = 200;
+
+/// Of more known names only the first so many are compared.
+const COMPARED: usize = 300;
+
 /// The known name that is nearest to a mistyped one, when one is near enough to be meant. Ties go to the first in the
 /// alphabet, so that the answer does not depend on the order of `known`.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > LONGEST {
+        return None;
+    }
     let plain = |text: &str| text.to_lowercase().replace('_', "-");
     let wanted = plain(name);
     let allowed = (wanted.chars().count() / 3).max(1);
-    let distance = |other: &'a str| (strsim::damerau_levenshtein(&wanted, &plain(other)), other);
+    let distance = |other: &'a str| (strsim::osa_distance(&wanted, &plain(other)), other);
     let near = |&(distance, other): &(usize, &str)| {
         distance <= allowed
             || (wanted.len() >= 4
@@ -23,6 +32,8 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     };
     known
         .into_iter()
+        .filter(|other| other.len() <= LONGEST)
+        .take(COMPARED)
         .map(distance)
         .filter(near)
         .min()

@@ -5,11 +5,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fracture_stage::{Context, Declaration, ModelSpec, Outputs, Schema, Stage};
+use fracture_stage::{Context, Declaration, Error, ModelSpec, Outputs, Schema, Stage};
 use petgraph::graph::DiGraph;
 use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
+use crate::place::Places;
 use crate::source::Location;
 
 /// How to compile.
@@ -62,6 +63,8 @@ pub struct Pipeline {
     pub warnings: Vec<Diagnostic>,
     /// The active profiles.
     pub profiles: Vec<String>,
+    /// Where parameters were written.
+    pub(crate) places: Places,
 }
 
 impl fmt::Debug for Pipeline {
@@ -74,6 +77,11 @@ impl Pipeline {
     /// A task.
     pub fn task(&self, id: TaskId) -> &Task {
         &self.tasks[id.index()]
+    }
+
+    /// The error of a task's stage, shown at the parameter that it is about.
+    pub fn diagnose(&self, task: &Task, error: Error) -> Diagnostic {
+        self.places.diagnose(task.stage, &task.with, error)
     }
 
     /// The stage of that name.
@@ -97,8 +105,6 @@ pub struct StageNode {
     pub tasks: Vec<TaskId>,
     /// What it needs.
     pub needs: Vec<StageNeed>,
-    /// How long a task may take, in seconds.
-    pub timeout: Option<f64>,
     /// Where it is.
     pub at: Location,
 }

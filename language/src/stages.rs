@@ -1,4 +1,4 @@
-//! Stages and figures as the file has them: kinds, needs, matrix, and the order in which they can be expanded.
+//! Stages and figures as the file has them: kinds, needs, matrix.
 
 use std::collections::HashMap;
 
@@ -7,9 +7,10 @@ use fracture_stage::{Declaration, Shape};
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::front::Document;
 use crate::matrix::Matrix;
-use crate::names::{listing, suggestion};
+use crate::names::suggestion;
 use crate::overlay::merge;
 use crate::source::Mark;
+use crate::timeout;
 use crate::tree::{Entry, Node, Tree};
 
 /// A stage or a figure.
@@ -32,8 +33,6 @@ pub struct StageDraft {
     pub per: Vec<(String, Mark)>,
     /// Its parameters.
     pub with: Node,
-    /// Seconds.
-    pub timeout: Option<f64>,
     /// Something about it is wrong and was said, so that it can not be expanded.
     pub broken: bool,
 }
@@ -60,7 +59,25 @@ pub struct Reference {
     pub mark: Mark,
 }
 
-const LATER: [&str; 1] = ["tune"];
+/// Kinds of the language that a version may lack.
+const KINDS: [&str; 16] = [
+    "load",
+    "prompt",
+    "generate",
+    "judge",
+    "embed",
+    "calibrate",
+    "agreement",
+    "threshold",
+    "fracture",
+    "landscape",
+    "frontier",
+    "flow",
+    "stackelberg",
+    "query",
+    "command",
+    "tune",
+];
 
 /// Reads all stages and figures.
 pub fn read(document: &Document, catalogue: &[Declaration], sink: &mut Sink) -> Vec<StageDraft> {
@@ -109,7 +126,7 @@ fn kind_of(node: &Node, catalogue: &[Declaration], sink: &mut Sink) -> Option<De
     if let Some(found) = catalogue.iter().find(|kind| kind.name == name && name != "figure") {
         return Some(*found);
     }
-    if LATER.contains(&name) {
+    if KINDS.contains(&name) {
         sink.push(
             Diagnostic::error(format!("the stage kind `{name}` is not in this version")).at(&uses.mark, "comes later"),
         );
@@ -149,7 +166,10 @@ fn stage(entry: &Entry, document: &Document, catalogue: &[Declaration], sink: &m
         Some(matrix) => Matrix::read(matrix, sink),
         None => Some(Matrix::default()),
     };
-    let timeout = node.get("timeout").and_then(|timeout| seconds(timeout, sink));
+    let with = match (node.entry("timeout"), declaration) {
+        (Some(timeout), Some(kind)) => timeout::put(with, timeout, own, &entry.key, kind, sink),
+        _ => with,
+    };
     let spec = document.spec.stages.get(&entry.key);
     let mut draft = StageDraft {
         name: entry.key.clone(),
@@ -162,7 +182,6 @@ fn stage(entry: &Entry, document: &Document, catalogue: &[Declaration], sink: &m
         matrix,
         per: Vec::new(),
         with,
-        timeout,
     };
     draft.per = per(node, &draft, sink);
     draft
@@ -220,33 +239,8 @@ fn figure(entry: &Entry, catalogue: &[Declaration], sink: &mut Sink) -> StageDra
         matrix: Some(Matrix::default()),
         per: Vec::new(),
         with: Node::new(Tree::Map(own.cloned().chain([name]).collect()), &entry.value.mark),
-        timeout: None,
         broken: declaration.is_none() || !matches!(entry.value.tree, Tree::Map(_)),
     }
-}
-
-fn seconds(node: &Node, sink: &mut Sink) -> Option<f64> {
-    let read = match &node.tree {
-        Tree::Number(number) => number.as_f64(),
-        Tree::Text(text) => {
-            let (digits, unit) = text.split_at(text.len() - text.chars().next_back().map_or(0, char::len_utf8));
-            let scale = match unit {
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                "d" => 86400.0,
-                _ => 0.0,
-            };
-            digits.trim().parse::<f64>().ok().map(|number| number * scale)
-        }
-        _ => return None,
-    };
-    let read = read.filter(|seconds| *seconds > 0.0 && seconds.is_finite());
-    if read.is_none() {
-        let wrong = Diagnostic::error(format!("`timeout`: found {}, expected a duration", node.found()));
-        sink.push(wrong.at(&node.mark, "expected seconds, or a text such as `90s`, `10m`, `2h`"));
-    }
-    read
 }
 
 fn needs_of(
@@ -403,88 +397,4 @@ fn reference(
         output,
         mark: node.mark.clone(),
     })
-}
-
-/// The order in which stages can be expanded: each after what it needs, else as in the file. Stages on a cycle are left
-/// out, and so is what needs them.
-pub fn order(stages: &[StageDraft], sink: &mut Sink) -> Vec<usize> {
-    #[derive(Clone, Copy, PartialEq)]
-    enum State {
-        New,
-        Open,
-        Done,
-        Cyclic,
-    }
-    let mut state = vec![State::New; stages.len()];
-    let mut order = Vec::new();
-    for start in 0..stages.len() {
-        // An explicit stack: a chain of thousands of stages must not exhaust the thread's.
-        let mut stack: Vec<(usize, usize)> = Vec::new();
-        if state[start] == State::New {
-            state[start] = State::Open;
-            stack.push((start, 0));
-        }
-        while let Some((stage, next)) = stack.last().copied() {
-            let needed = stages[stage].needs.iter().flat_map(|need| &need.sources).nth(next);
-            let Some(needed) = needed else {
-                if state[stage] == State::Open {
-                    state[stage] = State::Done;
-                    order.push(stage);
-                }
-                stack.pop();
-                if let Some((above, _)) = stack.last()
-                    && state[stage] == State::Cyclic
-                    && state[*above] == State::Open
-                {
-                    state[*above] = State::Cyclic;
-                }
-                continue;
-            };
-            if let Some(top) = stack.last_mut() {
-                top.1 += 1;
-            }
-            match state[needed.stage] {
-                State::New => {
-                    state[needed.stage] = State::Open;
-                    stack.push((needed.stage, 0));
-                }
-                State::Open => {
-                    let begin = stack.iter().position(|(one, _)| *one == needed.stage).unwrap_or(0);
-                    let round: Vec<usize> = stack[begin..].iter().map(|(one, _)| *one).collect();
-                    sink.push(cycle(stages, &round, needed));
-                    round.iter().for_each(|one| state[*one] = State::Cyclic);
-                }
-                State::Cyclic if state[stage] == State::Open && !stack.iter().any(|(one, _)| *one == needed.stage) => {
-                    state[stage] = State::Cyclic;
-                }
-                State::Cyclic | State::Done => {}
-            }
-        }
-    }
-    order
-}
-
-fn cycle(stages: &[StageDraft], round: &[usize], closing: &Reference) -> Diagnostic {
-    // Told from the stage that comes first in the file, so that the words do not depend on where the search began.
-    let first = round
-        .iter()
-        .position(|stage| Some(stage) == round.iter().min())
-        .unwrap_or(0);
-    let mut path: Vec<&str> = round[first..]
-        .iter()
-        .chain(&round[..first])
-        .map(|stage| stages[*stage].name.as_str())
-        .collect();
-    path.push(stages[round[first]].name.as_str());
-    let mut found = Diagnostic::error(format!("stages need each other: {}", path.join(" -> "))).at(
-        &closing.mark,
-        format!("closes the cycle of {}", listing(path[1..].iter().copied())),
-    );
-    for stage in round
-        .iter()
-        .filter(|stage| **stage != closing.stage || round.len() == 1)
-    {
-        found = found.also(&stages[*stage].mark, "");
-    }
-    found.hint("read `a -> b` as: a needs b")
 }

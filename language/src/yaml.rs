@@ -133,8 +133,7 @@ impl<'a> Loader<'a> {
         let mark = self.mark(span);
         self.count(1, &mark)?;
         if depth > MAX_DEPTH {
-            let refusal = Diagnostic::error(format!("values are nested more than {MAX_DEPTH} levels deep"));
-            return Err(refuse(refusal.at(&mark, "here")));
+            return Err(refuse(too_deep(&mark)));
         }
         let before = self.nodes;
         let (node, anchor) = match event {
@@ -340,6 +339,10 @@ fn refuse(refusal: Diagnostic) -> Stop {
     Stop::Refused(Box::new(refusal))
 }
 
+fn too_deep(mark: &Mark) -> Diagnostic {
+    Diagnostic::error(format!("values are nested more than {MAX_DEPTH} levels deep")).at(mark, "here")
+}
+
 /// A syntax error in our words, with the usual cause of each.
 fn syntax(source: &Arc<Source>, loader: &Loader<'_>, error: &ScanError) -> Diagnostic {
     let at = loader.byte(error.marker().index());
@@ -351,6 +354,9 @@ fn syntax(source: &Arc<Source>, loader: &Loader<'_>, error: &ScanError) -> Diagn
                 format!("write \"{written}\""),
             )
             .hint("YAML reads the brace after `$` as the beginning of a map there");
+    }
+    if error.info().contains("recursion limit") {
+        return too_deep(&Mark::new(source, at, (at + 1).min(source.text.len())));
     }
     let line_start = source.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
     let indent = source.text[line_start..]

@@ -1,106 +1,13 @@
-//! `graph`, `config`, `schema` and `doctor`.
+//! `config`, `schema` and `doctor`.
 
 use std::fmt::Write as _;
 
-use petgraph::visit::EdgeRef as _;
 use serde_json::{Value, json};
 
 use super::failure::{Exit, Failure};
 use super::project::Project;
-use super::{DoctorArgs, GraphArgs, GraphFormat, SpecArgs, print};
+use super::{DoctorArgs, SpecArgs, print};
 use crate::catalogue::catalogue;
-
-/// Nodes with their names and kinds, and edges between them.
-struct Drawing {
-    nodes: Vec<(String, String)>,
-    edges: Vec<(usize, usize, String)>,
-}
-
-/// Prints the DAG.
-pub fn graph(args: &GraphArgs) -> Result<Exit, Failure> {
-    let project = Project::compile(&args.spec)?;
-    let pipeline = &project.pipeline;
-    let drawing = if args.tasks {
-        let kind = |task: &fracture_language::Task| (task.name.clone(), task.declaration.name.to_owned());
-        let edges = pipeline.graph.edge_references();
-        Drawing {
-            nodes: pipeline.tasks.iter().map(kind).collect(),
-            edges: edges
-                .map(|edge| (edge.source().index(), edge.target().index(), String::new()))
-                .collect(),
-        }
-    } else {
-        let edges = pipeline.stages.iter().enumerate().flat_map(|(index, stage)| {
-            stage
-                .needs
-                .iter()
-                .map(move |need| (need.stage, index, need.output.clone().unwrap_or_default()))
-        });
-        Drawing {
-            nodes: pipeline
-                .stages
-                .iter()
-                .map(|stage| (stage.name.clone(), stage.declaration.name.to_owned()))
-                .collect(),
-            edges: edges.collect(),
-        }
-    };
-    print(&match args.format {
-        GraphFormat::Mermaid => drawing.mermaid(),
-        GraphFormat::Dot => drawing.dot(),
-        GraphFormat::Json => drawing.json(),
-    })?;
-    Ok(Exit::Done)
-}
-
-impl Drawing {
-    fn mermaid(&self) -> String {
-        let mut text = "flowchart LR\n".to_owned();
-        for (index, (name, kind)) in self.nodes.iter().enumerate() {
-            let label = format!("{name}<br/><i>{kind}</i>").replace('"', "#quot;");
-            let _ = writeln!(text, "  n{index}[\"{label}\"]");
-        }
-        for (from, to, output) in &self.edges {
-            let label = if output.is_empty() {
-                String::new()
-            } else {
-                format!("|{output}|")
-            };
-            let _ = writeln!(text, "  n{from} -->{label} n{to}");
-        }
-        text
-    }
-
-    fn dot(&self) -> String {
-        let mut text = "digraph pipeline {\n  rankdir=LR;\n  node [shape=box];\n".to_owned();
-        let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
-        for (index, (name, kind)) in self.nodes.iter().enumerate() {
-            let _ = writeln!(text, "  n{index} [label=\"{}\\n{}\"];", quoted(name), quoted(kind));
-        }
-        for (from, to, output) in &self.edges {
-            let _ = writeln!(text, "  n{from} -> n{to} [label=\"{}\"];", quoted(output));
-        }
-        text.push_str("}\n");
-        text
-    }
-
-    fn json(&self) -> String {
-        let nodes: Vec<Value> = self
-            .nodes
-            .iter()
-            .map(|(name, kind)| json!({ "name": name, "uses": kind }))
-            .collect();
-        let edges = self.edges.iter().map(|(from, to, output)| {
-            let output = if output.is_empty() { Value::Null } else { json!(output) };
-            json!({ "from": self.nodes[*from].0, "to": self.nodes[*to].0, "output": output })
-        });
-        let edges: Vec<Value> = edges.collect();
-        format!(
-            "{}\n",
-            serde_json::to_string_pretty(&json!({ "nodes": nodes, "edges": edges })).unwrap_or_default()
-        )
-    }
-}
 
 /// Prints the resolved pipeline.
 pub fn config(args: &SpecArgs, as_json: bool) -> Result<Exit, Failure> {
@@ -176,12 +83,15 @@ fn cpu() -> Value {
 }
 
 fn cache_folder() -> Value {
-    let folder = crate::engine::workspace::user_cache();
-    match std::fs::create_dir_all(&folder).and_then(|()| tempfile::tempfile_in(&folder).map(drop)) {
-        Ok(()) => json!({ "check": "cache folder", "ok": true, "detail": folder.display().to_string(), "hint": null }),
-        Err(error) => json!({
-            "check": "cache folder", "ok": false, "detail": format!("{}: {error}", folder.display()),
-            "hint": "make it writable, or set XDG_CACHE_HOME",
-        }),
-    }
+    let hint = "make it writable, or set XDG_CACHE_HOME to a folder that is";
+    let (ok, detail) = match fracture_stage::user::user_cache() {
+        None => (false, "neither XDG_CACHE_HOME nor a home folder is known".to_owned()),
+        Some(folder) => {
+            match std::fs::create_dir_all(&folder).and_then(|()| tempfile::tempfile_in(&folder).map(drop)) {
+                Ok(()) => (true, folder.display().to_string()),
+                Err(error) => (false, format!("{}: {error}", folder.display())),
+            }
+        }
+    };
+    json!({ "check": "cache folder", "ok": ok, "detail": detail, "hint": (!ok).then_some(hint) })
 }

@@ -3,9 +3,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod cache;
+mod diff;
 mod failure;
 mod figures;
 mod gc;
+mod graph;
 mod inspect;
 mod plan;
 mod progress;
@@ -57,6 +59,8 @@ enum Command {
     Why(WhyArgs),
     /// Print the DAG.
     Graph(GraphArgs),
+    /// Say what differs between two lock files, git revisions or runs, and how the numbers moved.
+    Diff(diff::DiffArgs),
     /// Print a stage's table.
     Show(ShowArgs),
     /// Write a stage's table to a file.
@@ -78,6 +82,16 @@ enum Command {
     Schema,
     /// Check what fracture needs from this machine.
     Doctor(DoctorArgs),
+    /// Not in this version.
+    #[command(hide = true, name = "report", aliases = ["view", "new", "watch", "push", "pull", "worker"])]
+    Later(LaterArgs),
+}
+
+/// What a later version takes.
+#[derive(Debug, Args)]
+struct LaterArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    rest: Vec<String>,
 }
 
 /// Which pipeline, and how it is varied.
@@ -112,6 +126,9 @@ struct RunArgs {
     /// Fail unless recipes and results are those of the lock file.
     #[arg(long)]
     locked: bool,
+    /// Look pinned revisions up again, instead of taking those of the lock file.
+    #[arg(long, conflicts_with = "locked")]
+    update: bool,
     /// Fetch nothing (ONNX Runtime, models).
     #[arg(long)]
     offline: bool,
@@ -162,6 +179,8 @@ enum GraphFormat {
     Mermaid,
     /// For Graphviz.
     Dot,
+    /// A picture, its boxes coloured by what a run would do.
+    Svg,
     /// For programs.
     Json,
 }
@@ -198,7 +217,7 @@ struct ExportArgs {
     spec: SpecArgs,
     /// The stage, or `STAGE.OUTPUT` for a side output.
     stage: String,
-    /// The file: .parquet, .csv, .jsonl or .arrow.
+    /// The file: .parquet, .csv, .jsonl or .arrow. Folders that are missing are made.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
     /// Only these columns, in this order.
@@ -252,7 +271,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, json),
         Command::Plan(args) => plan::plan(&args, json),
         Command::Why(args) => plan::why(&args, json),
-        Command::Graph(args) => inspect::graph(&args),
+        Command::Graph(args) => graph::graph(&args),
+        Command::Diff(args) => diff::diff(&args, json),
         Command::Show(args) => tables::show(&args, json),
         Command::Export(args) => tables::export(&args, json),
         Command::Figures(args) => figures::redraw(&args, json),
@@ -263,11 +283,20 @@ pub fn main() -> ExitCode {
         Command::Config(args) => inspect::config(&args, json),
         Command::Schema => inspect::schema(),
         Command::Doctor(args) => inspect::doctor(&args, json),
+        Command::Later(_) => Err(later().into()),
     };
     match result {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(json).into(),
     }
+}
+
+/// The error for a command that the language knows and this version does not.
+fn later() -> fracture_stage::Error {
+    let known = ["report", "view", "new", "watch", "push", "pull", "worker"];
+    let name = std::env::args().find(|argument| known.contains(&argument.as_str()));
+    let what = format!("`fracture {}` is not in this version", name.unwrap_or_default());
+    fracture_stage::Error::pipeline(what).hint("`fracture --help` lists the commands of this version")
 }
 
 fn log(verbose: bool) {

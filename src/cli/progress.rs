@@ -49,10 +49,9 @@ impl Sink for JsonErrors {
         } = event
         {
             let error = Error {
-                kind: ErrorKind::Task,
-                message: message.clone(),
                 causes: causes.clone(),
                 hint: hint.clone(),
+                ..Error::new(ErrorKind::Task, message.clone())
             };
             let _ = writeln!(std::io::stderr().lock(), "{}", error_json(&error));
         }

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fracture_language::{CompileOptions, MAX_TASKS, Pipeline, TaskId, compile, project_root, select};
-use fracture_stage::Error;
+use fracture_language::{
+    CompileOptions, Diagnostic, Diagnostics, MAX_TASKS, Pipeline, TaskId, compile, project_root, select,
+};
+use fracture_stage::{Error, ErrorKind};
 
 use super::SpecArgs;
 use super::failure::{Failure, color};
@@ -13,6 +15,7 @@ use crate::catalogue::catalogue;
 use crate::engine::Workspace;
 use crate::engine::disk::Disk;
 use crate::engine::lock::Lock;
+use crate::engine::memory::Memory;
 use crate::engine::plan::Plan;
 
 /// A pipeline that compiled, and where its project keeps things.
@@ -21,6 +24,8 @@ pub struct Project {
     pub pipeline: Arc<Pipeline>,
     /// The store's folder.
     store: PathBuf,
+    /// What is known of files that are not there.
+    memory: Arc<Memory>,
 }
 
 impl Project {
@@ -48,7 +53,13 @@ impl Project {
             env: &|name| std::env::var(name).ok(),
             max_tasks: MAX_TASKS,
         };
-        let pipeline = compile(path, &text, &catalogue(), &Disk::new(&root), &root, &options)?;
+        let store = args.store.clone().unwrap_or_else(|| root.join(".fracture"));
+        // A profile without a lock file of its own reads the same files as the pipeline without it.
+        let mut locks = vec![Lock::path(path, &args.profile), Lock::path(path, &[])];
+        locks.dedup();
+        let memory = Arc::new(Memory::new(&root, locks, &store));
+        let disk = Disk::new(&root).remembering(Arc::clone(&memory));
+        let pipeline = compile(path, &text, &catalogue(), &disk, &root, &options)?;
         for warning in &pipeline.warnings {
             if super::JSON.load(std::sync::atomic::Ordering::Relaxed) {
                 let told = warning.to_json();
@@ -60,10 +71,10 @@ impl Project {
                 anstream::eprintln!("{}", warning.render(color()).trim_end());
             }
         }
-        let store = args.store.clone().unwrap_or_else(|| root.join(".fracture"));
         Ok(Self {
             pipeline: Arc::new(pipeline),
             store,
+            memory,
         })
     }
 
@@ -72,7 +83,49 @@ impl Project {
     /// # Errors
     /// When it can not be made or read.
     pub fn open(&self) -> Result<Arc<Workspace>, Error> {
-        Ok(Arc::new(Workspace::open(&self.pipeline.root, &self.store)?))
+        let workspace = Workspace::open(&self.pipeline.root, &self.store)?;
+        Ok(Arc::new(workspace.remembering(Arc::clone(&self.memory))))
+    }
+
+    /// Whether there is a store.
+    pub fn has_store(&self) -> bool {
+        self.store.join("format").is_file()
+    }
+
+    /// Plans.
+    ///
+    /// # Errors
+    /// Every file that is missing or unreadable, shown where the pipeline names it; or what is wrong with the store.
+    pub fn plan(&self, workspace: &Workspace) -> Result<Plan, Failure> {
+        Plan::new(&self.pipeline, workspace).map_err(|error| {
+            if error.kind != ErrorKind::Input {
+                return error.into();
+            }
+            let told = self.unresolved(workspace);
+            if told.is_empty() {
+                error.into()
+            } else {
+                Failure::Pipeline(Diagnostics(told))
+            }
+        })
+    }
+
+    /// What is wrong with the files of all tasks, each thing once.
+    fn unresolved(&self, workspace: &Workspace) -> Vec<Diagnostic> {
+        let mut told: Vec<Diagnostic> = Vec::new();
+        for task in &self.pipeline.tasks {
+            let Err(error) = workspace.task_files(task) else {
+                continue;
+            };
+            let one = self.pipeline.diagnose(task, error);
+            if !told
+                .iter()
+                .any(|other| other.message == one.message && other.location() == one.location())
+            {
+                told.push(one);
+            }
+        }
+        told
     }
 
     /// Where the lock file lies.
@@ -99,7 +152,7 @@ impl Project {
     pub fn planned(args: &SpecArgs) -> Result<(Self, Arc<Workspace>, Plan), Failure> {
         let project = Self::compile(args)?;
         let workspace = project.open()?;
-        let plan = Plan::new(&project.pipeline, &workspace)?;
+        let plan = project.plan(&workspace)?;
         Ok((project, workspace, plan))
     }
 }

@@ -21,7 +21,7 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
     let reader = progress::reader(pipeline, args.events.is_some(), json);
     // Before any result is looked at: from here on no collection removes one.
     let _present = history::enter(&workspace.store, &runs::surroundings().who, reader.as_ref())?;
-    let plan = Plan::new(pipeline, &workspace)?;
+    let plan = project.plan(&workspace)?;
     figures::check_targets(pipeline, &plan)?;
     let lock_path = project.lock_path();
     // Mostly nothing is to be done and the lock file says so; then it is neither taken apart nor written.
@@ -32,6 +32,13 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
         Lock::read(&lock_path)?
     };
     if args.locked && !locked {
+        if !lock_path.is_file() {
+            let what = format!(
+                "--locked needs the lock file `{}`, which is not there",
+                shown(&lock_path)
+            );
+            return Err(Error::pipeline(what).hint("a run without --locked writes it").into());
+        }
         check_recipes(&project, &plan, &before, json)?;
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -46,12 +53,21 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
     };
     let record = runs::Recording::begin(pipeline, &workspace, args.trace.as_deref())?;
     let sink = record.readers(reader.as_ref());
+    if args.update {
+        sink.event(&Event::Note {
+            task: None,
+            message: nothing_to_update(),
+        });
+    }
     let outcomes = run_pipeline(pipeline, &workspace, plan, &options, &sink)?;
     let drawn = figures::write_all(pipeline, &workspace, &outcomes.plan, &sink)?;
     if locked && args.spec.set.is_empty() {
         projects::register_unchanged(&workspace.store, &lock_path)?;
     } else {
-        let after = outcomes.plan.lock(pipeline);
+        let mut after = outcomes.plan.lock(pipeline);
+        if !args.update {
+            after.keep_revisions(&before);
+        }
         if args.locked && !locked {
             check_outputs(&before, &after, json)?;
         } else if args.spec.set.is_empty() {
@@ -88,6 +104,13 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
         });
     }
     Ok(Exit::Done)
+}
+
+/// What `--update` says: only sources on a hub have revisions, and none can be named in this version.
+fn nothing_to_update() -> String {
+    "--update looks nothing up: only models from a hub have revisions, and this version reads none; the lock file pins every \
+     file by its content"
+        .to_owned()
 }
 
 /// The new lock file: the lines of this run, and the old lines of tasks that this run did not reach.

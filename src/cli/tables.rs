@@ -42,8 +42,13 @@ pub fn export(args: &ExportArgs, json: bool) -> Result<Exit, Failure> {
     let (project, workspace, plan) = Project::planned(&args.spec)?;
     let outputs = outputs(&project, &plan, &args.stage)?;
     let batch = join(&outputs, args.columns.as_deref(), &workspace)?;
+    let folder = args.to.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let made = folder.filter(|folder| !folder.exists());
     fracture_table::export(std::slice::from_ref(&batch), &args.to, format)?;
     if !json {
+        if let Some(folder) = made {
+            eprintln!("made the folder {}", folder.display());
+        }
         eprintln!(
             "{} rows, {} columns -> {}",
             batch.num_rows(),

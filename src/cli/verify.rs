@@ -32,7 +32,7 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
     };
     let mut listed = Vec::new();
     let mut worst = Agreement::Bits;
-    let mut missing = 0;
+    let (mut missing, mut unverifiable) = (0, 0);
     for task in tasks {
         let planned = &plan.tasks[task.id.0 as usize];
         let (Some(result), Some(inputs)) = (&planned.result, plan.inputs(task)) else {
@@ -45,6 +45,19 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
             missing += 1;
             continue;
         };
+        if let Err(error) = workspace.present(&planned.files) {
+            unverifiable += 1;
+            if !as_json {
+                print(&format!(
+                    "{:12} {} ({})\n",
+                    "unverifiable",
+                    printable(&task.name),
+                    printable(&error.message)
+                ))?;
+            }
+            listed.push(json!({ "task": task.name, "agreement": "unverifiable", "what": error.message }));
+            continue;
+        }
         let manifest = TaskManifest::new(task, inputs);
         let product = execute(&manifest, &workspace, &kinds, options)?;
         let (agreement, what) = compare(&record, &product, &workspace)?;
@@ -53,7 +66,7 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
             let what = what
                 .as_ref()
                 .map_or_else(String::new, |what| format!(" ({})", printable(what)));
-            print(&format!("{:9} {}{what}\n", agreement.name(), printable(&task.name)))?;
+            print(&format!("{:12} {}{what}\n", agreement.name(), printable(&task.name)))?;
         }
         listed.push(json!({ "task": task.name, "agreement": agreement.name(), "what": what }));
     }
@@ -62,6 +75,9 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
             "{}\n",
             serde_json::to_string_pretty(&Value::Array(listed)).unwrap_or_default()
         ))?;
+    }
+    if unverifiable > 0 {
+        eprintln!("{unverifiable} tasks can not be verified without their files; put them back to verify them");
     }
     if missing > 0 {
         eprintln!("{missing} tasks have no result to verify; `fracture run` computes them");

@@ -1,30 +1,55 @@
-//! The file system as stages see it while they are planned and run.
+//! The file system as stages see it while they are planned and run. A file that is not there is known from the lock file.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use fracture_stage::{Error, Files};
+use fracture_stage::{Error, Files, Forgotten, Outputs, Schema};
+
+use super::memory::Memory;
 
 /// Paths relative to a project's root.
 #[derive(Debug, Clone)]
 pub struct Disk {
     root: PathBuf,
-    memory: Option<PathBuf>,
+    /// Where stages keep what they remember between runs.
+    folder: Option<PathBuf>,
+    /// What is known of files that are not there.
+    absent: Option<Arc<Memory>>,
 }
 
 impl Disk {
     /// The file system seen from a project's root.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        let root = root.into();
-        Self { root, memory: None }
+        Self {
+            root: root.into(),
+            folder: None,
+            absent: None,
+        }
     }
 
     /// With a folder for what stages remember between runs.
     #[must_use]
-    pub fn remembering(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.memory = Some(folder.into());
-        self
+    pub fn keeping(self, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: Some(folder.into()),
+            ..self
+        }
+    }
+
+    /// The same with a memory of files that are not there.
+    #[must_use]
+    pub fn remembering(self, memory: Arc<Memory>) -> Self {
+        Self {
+            absent: Some(memory),
+            ..self
+        }
+    }
+
+    /// The memory of files that are not there.
+    pub fn absent(&self) -> Option<&Arc<Memory>> {
+        self.absent.as_ref()
     }
 
     /// The path as the pipeline would write it.
@@ -55,14 +80,19 @@ impl Files for Disk {
     }
 
     fn size(&self, path: &Path) -> Option<u64> {
-        fs::metadata(path)
-            .ok()
-            .filter(fs::Metadata::is_file)
-            .map(|metadata| metadata.len())
+        match (fs::metadata(path), &self.absent) {
+            (Ok(metadata), _) => metadata.is_file().then(|| metadata.len()),
+            (Err(_), Some(memory)) => memory.size(path),
+            (Err(_), None) => None,
+        }
     }
 
     fn list(&self, path: &Path) -> Option<Vec<String>> {
-        let entries = fs::read_dir(path).ok()?;
+        let entries = match (fs::read_dir(path), &self.absent) {
+            (Ok(entries), _) => entries,
+            (Err(_), Some(memory)) if !path.exists() => return memory.list(path),
+            (Err(_), _) => return None,
+        };
         let mut names: Vec<String> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .collect();
@@ -71,6 +101,10 @@ impl Files for Disk {
     }
 
     fn memory(&self) -> Option<PathBuf> {
-        self.memory.clone()
+        self.folder.clone()
+    }
+
+    fn remembered(&self, forgotten: &Forgotten<'_>) -> Option<Outputs<Schema>> {
+        self.absent.as_ref()?.schema(forgotten)
     }
 }

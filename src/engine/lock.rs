@@ -76,6 +76,9 @@ pub struct Lock {
     pub files: Vec<FileLine>,
 }
 
+/// Stands where a file has no revision.
+pub const NO_COMMIT: &str = "-";
+
 /// The first line of a lock file.
 pub const HEADER: &str =
     "# fracture lock 1: written by `fracture run`, to be committed. Sorted lines; a union merge is sound.";
@@ -190,6 +193,24 @@ impl Lock {
             .cause(error)
             .hint("the results are in the store; free some space or make the folder writable, then run again")
         })
+    }
+
+    /// Takes over the pinned revisions of files whose content is the same.
+    pub fn keep_revisions(&mut self, before: &Self) {
+        let same = |one: &FileLine, other: &FileLine| {
+            one.source == other.source && one.role == other.role && one.blake3 == other.blake3
+        };
+        for file in self.files.iter_mut().filter(|file| file.commit == NO_COMMIT) {
+            let pinned = before
+                .files
+                .iter()
+                .find(|other| other.commit != NO_COMMIT && same(file, other));
+            if let Some(pinned) = pinned {
+                file.commit.clone_from(&pinned.commit);
+            }
+        }
+        self.files.sort_unstable();
+        self.files.dedup();
     }
 
     /// The line of a task with that recipe, else any line of the task.

@@ -1,12 +1,14 @@
 //! The engine: keys, plan, run. It joins the language, the store and the stages, and tells what happens as events.
 
 pub mod alone;
+pub mod diff;
 pub mod disk;
 pub mod event;
 pub mod history;
 pub mod join;
 pub mod keys;
 pub mod lock;
+pub mod memory;
 pub mod pins;
 pub mod plan;
 pub mod projects;

@@ -10,7 +10,7 @@ use fracture_stage::{Error, Inputs, PartText, Shape};
 use serde_json::{Value, json};
 
 use super::keys::{self, Change, Files, RecipeInput, RecipeKeys};
-use super::lock::{FileLine, Lock, TaskLine};
+use super::lock::{FileLine, Lock, NO_COMMIT, TaskLine};
 pub use super::result::TaskResult;
 use super::store_error;
 use super::views::OutputSpec;
@@ -81,7 +81,7 @@ impl Shared {
         if let Some(files) = self.files.get(&address) {
             return Ok(Arc::clone(files));
         }
-        let files = workspace.files(task.implementation.as_ref())?;
+        let files = workspace.task_files(task)?;
         if Arc::strong_count(&task.implementation) > 1 {
             self.files.insert(address, Arc::clone(&files));
         }
@@ -323,7 +323,7 @@ impl Plan {
             Some(FileLine {
                 source,
                 role,
-                commit: "-".to_owned(),
+                commit: NO_COMMIT.to_owned(),
                 size,
                 blake3,
             })

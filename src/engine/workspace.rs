@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fracture_cache::digest::Lineage;
 use fracture_cache::{Digest, FileDigests, FileState, Memo, Records, Store, StoreOptions};
-use fracture_stage::{Error, ErrorKind, Files, Stage};
+use fracture_language::Task;
+use fracture_stage::user::user_cache;
+use fracture_stage::{Error, ErrorKind, Files, Forgotten, Noting, Stage};
 
 use super::disk::Disk;
 use super::keys::{FileKey, Files as FileKeys};
+use super::memory::{LockedFile, Memory};
 use super::store_error;
 
 /// The files that a stage lists: role and path, `None` for one that is absent.
@@ -39,10 +42,12 @@ impl Workspace {
     pub fn open(root: &Path, store: &Path) -> Result<Self, Error> {
         let opened = Store::open(store, &StoreOptions::default()).map_err(store_error)?;
         let records = Records::open(&opened).map_err(store_error)?;
-        let files = FileDigests::open(&user_cache().join("files"));
+        // Without a home folder the digests are remembered in the store.
+        let user = user_cache().unwrap_or_else(|| store.to_owned());
+        let files = FileDigests::open(&user.join("files"));
         Ok(Self {
             root: root.to_owned(),
-            disk: Disk::new(root).remembering(store.join("memory")),
+            disk: Disk::new(root).keeping(store.join("memory")),
             store: Arc::new(opened),
             records: Arc::new(records),
             files,
@@ -84,6 +89,60 @@ impl Workspace {
         self.store.sync().map_err(store_error)
     }
 
+    /// The same with a memory of files that are not there.
+    #[must_use]
+    pub fn remembering(mut self, memory: Arc<Memory>) -> Self {
+        self.disk = self.disk.remembering(memory);
+        self
+    }
+
+    /// The files that a task depends on, with their content; one that is not there counts at its locked digest.
+    ///
+    /// # Errors
+    /// When one that must be there is not and nothing is known of it, or when one can not be read.
+    pub fn task_files(&self, task: &Task) -> Result<FileKeys, Error> {
+        let stage = task.implementation.as_ref();
+        match (self.files(stage), self.disk.absent()) {
+            (Err(error), Some(memory)) if error.kind == ErrorKind::Input => {
+                let noting = Noting::new(&self.disk);
+                drop(stage.resolve(&noting));
+                let asked = noting.asked();
+                let forgotten = Forgotten {
+                    task: &task.name,
+                    kind: task.declaration.name,
+                    asked: &asked,
+                    with: &task.with,
+                    context: &task.context,
+                };
+                let locked = memory.files(&forgotten).ok_or_else(|| memory.told(error, &asked))?;
+                let key = |(role, line): LockedFile| match line {
+                    Some(line) => self.file(&role, Some(&self.disk.locate(&line.source))),
+                    None => self.file(&role, None),
+                };
+                Ok(Arc::new(locked.into_iter().map(key).collect::<Result<_, _>>()?))
+            }
+            (files, _) => files,
+        }
+    }
+
+    /// Looks whether the files of a task that has to run are there.
+    ///
+    /// # Errors
+    /// When one is not; the error names the file and its line of the lock file.
+    pub fn present(&self, files: &[FileKey]) -> Result<(), Error> {
+        let known = files.iter().filter(|file| file.content.is_some());
+        match known
+            .map(|file| &file.source)
+            .find(|source| !self.disk.locate(source).exists())
+        {
+            Some(source) => Err(match self.disk.absent() {
+                Some(memory) => memory.missing(source),
+                None => Error::input(format!("the file `{source}` is not there")),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// The files that a stage depends on, with their content.
     ///
     /// # Errors
@@ -115,6 +174,14 @@ impl Workspace {
             });
         };
         let shown = self.disk.relative(path).display().to_string();
+        let locked = self.disk.absent().filter(|_| !path.exists());
+        if let Some(line) = locked.and_then(|memory| memory.line(path, Some(role))) {
+            return Ok(FileKey {
+                role: role.to_owned(),
+                source: shown,
+                content: Some((line.blake3, line.size)),
+            });
+        }
         let state = self.files.digest(path).map_err(|error| {
             store_error(error)
                 .context(format!("can not read `{shown}`"))
@@ -162,17 +229,4 @@ impl Workspace {
             tracing::debug!(%error, "the index of records was not written");
         }
     }
-}
-
-/// The folder for what belongs to the user and not to a project: digests of files, ONNX Runtime.
-pub fn user_cache() -> PathBuf {
-    let named = |name: &str| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    named("XDG_CACHE_HOME")
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
-        .unwrap_or_else(std::env::temp_dir)
-        .join("fracture")
 }

@@ -81,7 +81,7 @@ fn help_of_every_command() {
     let project = Project::small();
     let mut all = project.fracture(&["--help"]).ok().stdout;
     for command in [
-        "run", "plan", "why", "graph", "show", "export", "figures", "verify", "gc", "runs", "config", "schema",
+        "run", "plan", "why", "graph", "diff", "show", "export", "figures", "verify", "gc", "runs", "config", "schema",
         "doctor",
     ] {
         all.push_str(&format!("\n$ fracture {command} --help\n"));

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
+mod absent;
 mod command;
 mod diagnostics;
+mod diff;
 mod faults;
 mod gc;
 mod incremental;
@@ -12,3 +14,4 @@ mod project;
 mod quickstart;
 mod shipped;
 mod together;
+mod verbs;

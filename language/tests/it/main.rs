@@ -4,6 +4,8 @@
 mod catalogue;
 mod compile;
 mod files;
+mod limits;
+mod precedence;
 mod properties;
 
 use std::path::{Path, PathBuf};

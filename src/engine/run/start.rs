@@ -124,6 +124,12 @@ impl Dispatcher<'_> {
                 }
             }
         }
+        // Nobody else does it: it has to run here, with its files.
+        if let Err(error) = self.workspace.present(&self.plan.tasks[id.0 as usize].files) {
+            self.neighbours.release(id);
+            self.failed(id, error);
+            return Ok(());
+        }
         self.status[id.0 as usize] = Status::Running;
         self.tell(|task, stage| Event::Started { task, stage }, task);
         self.busy += 1;

@@ -19,6 +19,7 @@ pub fn listed(paths: &[String], files: &dyn Files) -> Result<Vec<(String, PathBu
         let place = files.locate(path);
         if !walk(path, &place, files, 0, &mut found)? {
             return Err(Error::input(format!("`files` lists `{path}`, which is not there"))
+                .parameter(&["files"])
                 .hint("paths are relative to the project's root; check the name"));
         }
     }

@@ -15,10 +15,10 @@ use arrow::ipc::reader::FileReader;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use fracture_cache::{arrow_type, column_type};
 use fracture_stage::manifest::type_name;
-use fracture_stage::{Context, Error, ErrorKind, Files, Inputs, Open, Output, Work};
+use fracture_stage::{Context, Error, ErrorKind, Files, Inputs, Open, Output, Work, YieldType};
 use serde_json::{Map, Value, json};
 
-use crate::parameters::{Parameters, TableFormat, YieldType};
+use crate::parameters::{Parameters, TableFormat};
 
 /// Columns that `load` gives to a file without them; they are taken off again.
 const GIVEN_BY_LOAD: [&str; 3] = ["axis", "sample", "draw"];

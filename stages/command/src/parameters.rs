@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use fracture_cache::ColumnType;
 use fracture_stage::declaration::PathPart;
-use fracture_stage::{ParameterError, parse_parameters};
+use fracture_stage::{ParameterError, YieldType, parse_parameters};
 use fracture_table::Format;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -174,35 +173,6 @@ impl TableFormat {
             Self::Parquet => Format::Parquet,
             Self::Csv => Format::Csv,
             Self::Jsonl => Format::Jsonl,
-        }
-    }
-}
-
-/// The type of a column that a program yields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum YieldType {
-    /// Text.
-    Text,
-    /// True or false.
-    Flag,
-    /// A whole number.
-    Integer,
-    /// A whole number from 0 on.
-    Count,
-    /// A number.
-    Number,
-}
-
-impl YieldType {
-    /// The type of the stored column.
-    pub fn column_type(self) -> ColumnType {
-        match self {
-            Self::Text => ColumnType::Text,
-            Self::Flag => ColumnType::Bool,
-            Self::Integer => ColumnType::I64,
-            Self::Count => ColumnType::U32,
-            Self::Number => ColumnType::F64,
         }
     }
 }

@@ -82,6 +82,7 @@ impl Passed {
             message: self.hide(&error.message),
             causes: error.causes.iter().map(|cause| self.hide(cause)).collect(),
             hint: error.hint.map(|hint| self.hide(&hint)),
+            parameter: error.parameter,
         }
     }
 

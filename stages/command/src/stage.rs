@@ -4,9 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fracture_stage::schema::Completeness;
 use fracture_stage::{
-    Context, Declaration, Error, ErrorKind, Field, FileUse, Files, Inputs, Kind, Manifest, Open, Outputs, Port,
+    Context, Declaration, Error, ErrorKind, FileUse, Files, Inputs, Kind, Manifest, Open, Outputs, Port,
     Product, Role, Schema, Schemas, Shape, Stage, Whole, Work,
 };
 use serde_json::json;
@@ -64,22 +63,8 @@ impl Stage for Command {
 
     fn schema(&self, inputs: &Schemas, _files: &dyn Files) -> Result<Outputs<Schema>, Error> {
         input::check_ports(inputs.ports.iter().map(|(port, _)| port.as_str()))?;
-        let mut schema = Schema::unknown();
-        if let Some(yields) = &self.parameters.yields {
-            let unknown = self.parameters.keys.iter().find(|key| !yields.contains_key(*key));
-            if let Some(key) = unknown {
-                return Err(Error::pipeline(format!(
-                    "`keys` names `{key}`, which `yields` does not name"
-                )));
-            }
-            let field = |(name, kind): (&String, &crate::parameters::YieldType)| Field {
-                name: name.clone(),
-                kind: Some(kind.column_type()),
-            };
-            schema.fields = yields.iter().map(field).collect();
-            schema.completeness = Completeness::Exact;
-        }
-        schema.keys.clone_from(&self.parameters.keys);
+        let Parameters { yields, keys, .. } = &self.parameters;
+        let schema = fracture_stage::yields::schema(yields.as_ref(), keys)?;
         Ok(Outputs::only(schema))
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::declaration::PathPart;
+
 /// What sort of thing went wrong. The command line turns it into an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -47,6 +49,8 @@ pub struct Error {
     pub causes: Vec<String>,
     /// What to do about it.
     pub hint: Option<String>,
+    /// The parameter it is about, from the stage's `with:` down; empty when it is about no parameter.
+    pub parameter: Vec<PathPart>,
 }
 
 impl Error {
@@ -57,6 +61,7 @@ impl Error {
             message: message.into(),
             causes: Vec::new(),
             hint: None,
+            parameter: Vec::new(),
         }
     }
 
@@ -91,6 +96,13 @@ impl Error {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says which parameter it is about, as a path of keys from the stage's `with:` down.
+    #[must_use]
+    pub fn parameter(mut self, path: &[&str]) -> Self {
+        self.parameter = path.iter().map(|key| PathPart::Key((*key).to_owned())).collect();
         self
     }
 

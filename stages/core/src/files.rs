@@ -1,8 +1,13 @@
 //! What a stage may read while it is planned, and the files that its result depends on.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
+use serde_json::Value;
+
+use crate::declaration::Context;
 use crate::error::Error;
+use crate::schema::{Outputs, Schema};
 
 /// A file that a stage's result depends on, or one that it looked for and did not find.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,5 +58,81 @@ pub trait Files: Sync {
     /// it may not be there yet. `None` where nothing is remembered.
     fn memory(&self) -> Option<PathBuf> {
         None
+    }
+
+    /// The columns of a task whose files can not be read because they are not there, from what was recorded when they were;
+    /// `None` when nothing is remembered.
+    fn remembered(&self, forgotten: &Forgotten<'_>) -> Option<Outputs<Schema>> {
+        let _ = forgotten;
+        None
+    }
+}
+
+/// A task whose files are asked of a memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Forgotten<'a> {
+    /// Its name.
+    pub task: &'a str,
+    /// Its kind.
+    pub kind: &'a str,
+    /// The paths that it asked for, as the pipeline writes them.
+    pub asked: &'a [String],
+    /// `with:` after substitution.
+    pub with: &'a Value,
+    /// What it was built with.
+    pub context: &'a Context,
+}
+
+/// A file system that notes every path of the pipeline that it is asked for.
+pub struct Noting<'a> {
+    inner: &'a dyn Files,
+    asked: Mutex<Vec<String>>,
+}
+
+impl<'a> Noting<'a> {
+    /// Notes what is asked of another one.
+    pub fn new(inner: &'a dyn Files) -> Self {
+        Self {
+            inner,
+            asked: Mutex::default(),
+        }
+    }
+
+    /// The paths that were asked for, in order, each once.
+    pub fn asked(self) -> Vec<String> {
+        let mut seen = std::collections::HashSet::new();
+        let mut asked = self.asked.into_inner().unwrap_or_else(PoisonError::into_inner);
+        asked.retain(|path| seen.insert(path.clone()));
+        asked
+    }
+}
+
+impl Files for Noting<'_> {
+    fn locate(&self, path: &str) -> PathBuf {
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(path.to_owned());
+        self.inner.locate(path)
+    }
+
+    fn head(&self, path: &Path, limit: usize) -> Result<Vec<u8>, Error> {
+        self.inner.head(path, limit)
+    }
+
+    fn size(&self, path: &Path) -> Option<u64> {
+        self.inner.size(path)
+    }
+
+    fn list(&self, path: &Path) -> Option<Vec<String>> {
+        self.inner.list(path)
+    }
+
+    fn memory(&self) -> Option<PathBuf> {
+        self.inner.memory()
+    }
+
+    fn remembered(&self, forgotten: &Forgotten<'_>) -> Option<Outputs<Schema>> {
+        self.inner.remembered(forgotten)
     }
 }

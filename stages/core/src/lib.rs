@@ -13,13 +13,16 @@ pub mod numbers;
 pub mod order;
 pub mod schema;
 pub mod stage;
+pub mod user;
 pub mod view;
+pub mod yields;
 
 pub use declaration::{Context, Declaration, ModelSpec, ParameterError, PathPart, PortName, Shape, parse_parameters};
 pub use error::{Error, ErrorKind};
 pub use executor::{Executor, Outcome, Payload, Progress, Request, RowError, Ticket};
-pub use files::{FileUse, Files};
+pub use files::{FileUse, Files, Forgotten, Noting};
 pub use manifest::{Fact, KeyHasher, Manifest, PartText, Parts, Role, describe_json};
 pub use schema::{Completeness, Field, Outputs, Schema, Schemas};
 pub use stage::{Inputs, Kind, Need, Open, Output, Port, Product, RowWise, Stage, Whole, Work};
 pub use view::{Constant, View};
+pub use yields::YieldType;

@@ -105,6 +105,13 @@ pub trait Stage: Send + Sync {
     /// When the input can not be worked on (a text column that is a number); missing columns are found by the compiler.
     fn schema(&self, inputs: &Schemas, files: &dyn Files) -> Result<Outputs<Schema>, Error>;
 
+    /// All values that a text column of its table will hold, where its parameters alone say so (the regimes of `prompt`).
+    /// A map stage says nothing of columns that it keeps.
+    fn values(&self, column: &str) -> Option<Vec<String>> {
+        let _ = column;
+        None
+    }
+
     /// Describes the parameters that its result depends on, defaults left out.
     fn describe(&self, manifest: &mut dyn Manifest);
 

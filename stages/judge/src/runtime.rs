@@ -41,13 +41,10 @@ impl RuntimeOptions {
                 .filter(|value| !value.is_empty())
                 .map(PathBuf::from)
         };
-        let cache = path("XDG_CACHE_HOME")
-            .filter(|p| p.is_absolute())
-            .or_else(|| path("HOME").map(|p| p.join(".cache")));
         Self {
             explicit: path("ORT_DYLIB_PATH"),
             system: system_folders(),
-            cache: cache.map(|cache| cache.join("fracture").join("onnxruntime")),
+            cache: fracture_stage::user::user_cache().map(|cache| cache.join("onnxruntime")),
             fetch: !offline,
         }
     }
@@ -265,7 +262,7 @@ fn find(
         return Ok(None);
     };
     let Some(cache) = &options.cache else {
-        tried.push("no cache folder: neither XDG_CACHE_HOME nor HOME is set".to_owned());
+        tried.push("no cache folder: neither XDG_CACHE_HOME nor a home folder is known".to_owned());
         return Ok(None);
     };
     let version = Some(package.version().to_owned());

@@ -98,6 +98,7 @@ impl Mapping {
                 Error::input(format!(
                     "{what} names the column `{name}`, which the file does not have"
                 ))
+                .parameter(&[if what == "`cluster`" { "cluster" } else { "columns" }])
                 .hint(nearest(name, names.iter()))
             })
         };

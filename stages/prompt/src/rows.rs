@@ -146,6 +146,7 @@ fn messages(pool: &Pool, item: &Item, regime: &Regime, around: &Surroundings) ->
             };
             error
                 .context(format!("pool `{}`, {}, item `{}`", pool.axis, item.place, item.id))
+                .parameter(&["regimes", &regime.name])
                 .hint(hint)
         })
 }

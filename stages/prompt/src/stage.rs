@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fracture_stage::schema::Completeness;
 use fracture_stage::{
-    Context, Declaration, Error, Field, FileUse, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, Port,
+    Context, Declaration, Error, Field, FileUse, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, PathPart, Port,
     Product, Role, Schema, Schemas, Shape, Stage, Whole, Work, parse_parameters,
 };
 use serde_json::{Value, json};
@@ -99,7 +99,13 @@ impl Source {
 
     /// Puts the pool and its file before an error.
     fn blame(&self, error: Error) -> Error {
-        error.context(format!("pool `{}` ({})", self.axis, self.path))
+        // What is wrong with a file's content is shown at its path, unless a key beside it is to blame.
+        let key = match error.parameter.first() {
+            Some(PathPart::Key(key)) => key.clone(),
+            _ => "path".to_owned(),
+        };
+        let error = error.context(format!("pool `{}` ({})", self.axis, self.path));
+        error.parameter(&["pools", &self.axis, &key])
     }
 
     fn pool(&self, bytes: &[u8]) -> Result<Pool, Error> {
@@ -248,6 +254,14 @@ impl Stage for Prompt {
             schema.completeness = Completeness::AtLeast;
         }
         Ok(Outputs::only(schema))
+    }
+
+    fn values(&self, column: &str) -> Option<Vec<String>> {
+        match column {
+            "regime" => Some(self.regimes.iter().map(|regime| regime.name.clone()).collect()),
+            "axis" => Some(self.pools.iter().map(|pool| pool.axis.clone()).collect()),
+            _ => None,
+        }
     }
 
     fn describe(&self, manifest: &mut dyn Manifest) {

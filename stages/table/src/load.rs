@@ -114,7 +114,13 @@ impl Load {
     }
 
     fn blame(&self, error: Error) -> Error {
-        error.context(format!("`{}` can not be loaded", self.parameters.path))
+        let error = error.context(format!("`{}` can not be loaded", self.parameters.path));
+        // What is wrong with a file's content is shown at its path, unless another parameter is to blame.
+        if error.parameter.is_empty() {
+            error.parameter(&["path"])
+        } else {
+            error
+        }
     }
 
     /// The name that a column of the file gets.
@@ -123,6 +129,7 @@ impl Load {
         for (new, old) in &self.parameters.columns {
             let at = names.iter().position(|name| name == old).ok_or_else(|| {
                 Error::input(format!("`columns` names `{old}`, which the file does not have"))
+                    .parameter(&["columns", new])
                     .hint(format!("its columns are {}", names.join(", ")))
             })?;
             renamed[at].clone_from(new);
@@ -255,9 +262,8 @@ impl Stage for Load {
             .iter()
             .find(|key| !fields.iter().any(|field| field.name == **key));
         if let (Some(key), true) = (missing, exact) {
-            return Err(self.blame(Error::input(format!(
-                "`keys` names `{key}`, which the table does not have"
-            ))));
+            let error = Error::input(format!("`keys` names `{key}`, which the table does not have"));
+            return Err(self.blame(error.parameter(&["keys"])));
         }
         let completeness = if exact {
             Completeness::Exact

@@ -6,12 +6,10 @@ use arrow::array::ArrayRef;
 use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::Schema as ArrowSchema;
 use arrow::record_batch::RecordBatch;
-use fracture_cache::ColumnType;
-use fracture_stage::schema::Completeness;
 use fracture_stage::view::concat_column;
 use fracture_stage::{
-    Context, Declaration, Error, Field, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, Port, Product,
-    Role, Schema, Schemas, Shape, Stage, View, Whole, Work, parse_parameters,
+    Context, Declaration, Error, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, Port, Product, Role,
+    Schema, Schemas, Shape, Stage, View, Whole, Work, YieldType, parse_parameters,
 };
 use polars::prelude::IntoLazy;
 use polars::sql::{SQLContext, extract_table_identifiers};
@@ -40,34 +38,6 @@ pub struct Parameters {
     /// Columns that, beside `item` and `axis`, tell which rows belong together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
-}
-
-/// The type of a column that a query yields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum YieldType {
-    /// Text.
-    Text,
-    /// True or false.
-    Flag,
-    /// A whole number.
-    Integer,
-    /// A whole number from 0 on.
-    Count,
-    /// A number.
-    Number,
-}
-
-impl YieldType {
-    fn column_type(self) -> ColumnType {
-        match self {
-            Self::Text => ColumnType::Text,
-            Self::Flag => ColumnType::Bool,
-            Self::Integer => ColumnType::I64,
-            Self::Count => ColumnType::U32,
-            Self::Number => ColumnType::F64,
-        }
-    }
 }
 
 /// How the kind declares itself.
@@ -146,16 +116,8 @@ impl Stage for Query {
             ))
             .hint("name the ports in `needs: { NAME: stage }` as the statement names its tables"));
         }
-        let mut schema = Schema::unknown();
-        if let Some(yields) = &self.parameters.yields {
-            let field = |(name, kind): (&String, &YieldType)| Field {
-                name: name.clone(),
-                kind: Some(kind.column_type()),
-            };
-            schema.fields = yields.iter().map(field).collect();
-            schema.completeness = Completeness::Exact;
-        }
-        schema.keys.clone_from(&self.parameters.keys);
+        let Parameters { yields, keys, .. } = &self.parameters;
+        let schema = fracture_stage::yields::schema(yields.as_ref(), keys)?;
         Ok(Outputs::only(schema))
     }
 

@@ -211,9 +211,10 @@ impl Stage for GenerateStage {
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {
-        let checkpoint = self.checkpoint(files)?;
+        let of_model = |error: Error| error.parameter(&["model"]);
+        let checkpoint = self.checkpoint(files).map_err(of_model)?;
         // An architecture that can not be run is told before anything runs.
-        self.config(checkpoint)?;
+        self.config(checkpoint).map_err(of_model)?;
         let own = checkpoint
             .files()
             .iter()

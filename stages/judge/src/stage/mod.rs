@@ -185,14 +185,17 @@ impl Stage for JudgeStage {
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {
-        Ok(self.known(files)?.layout.files())
+        let known = self.known(files).map_err(|error| error.parameter(&["model"]))?;
+        Ok(known.layout.files())
     }
 
     fn schema(&self, inputs: &Schemas, files: &dyn Files) -> Result<Outputs<Schema>, Error> {
-        let known = self.known(files)?;
-        self.scoring(known, &Verdict::default())?;
-        for (_, _, verdict) in self.cases() {
-            self.scoring(known, verdict)?;
+        let known = self.known(files).map_err(|error| error.parameter(&["model"]))?;
+        self.scoring(known, &Verdict::default())
+            .map_err(|error| error.parameter(&["unsafe"]))?;
+        for (column, value, verdict) in self.cases() {
+            self.scoring(known, verdict)
+                .map_err(|error| error.parameter(&["cases", column, value, "unsafe"]))?;
         }
         let _ = inputs;
         let scores: Vec<String> = known.labels.iter().map(|label| format!("score_{label}")).collect();

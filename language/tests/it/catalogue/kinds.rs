@@ -1,90 +1,26 @@
-//! A small catalogue of stage kinds that do nothing, shaped like the real ones.
+//! The parameters of the kinds, and what is built from them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use fracture_cache::ColumnType;
-use fracture_stage::{
-    Context, Declaration, Error, Files, Inputs, Kind, Manifest, Need, Open, Outputs, ParameterError, PathPart, Port,
-    PortName, Product, Schema, Schemas, Shape, Stage, Whole, Work, parse_parameters,
-};
+use fracture_stage::{Context, Error, Need, Outputs, ParameterError, PathPart, Port, Schema, parse_parameters};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A stage that can be typed and not be run.
-struct Fake {
-    kind: Kind,
-    ports: Vec<Port>,
-    constants: Vec<(String, Value, bool)>,
-    schema: Outputs<Schema>,
-    warnings: Vec<String>,
-}
-
-impl Stage for Fake {
-    fn kind(&self) -> Kind {
-        self.kind
-    }
-    fn ports(&self) -> Vec<Port> {
-        self.ports.clone()
-    }
-    fn constants(&self) -> Vec<(String, Value, bool)> {
-        self.constants.clone()
-    }
-    fn schema(&self, _: &Schemas, _: &dyn Files) -> Result<Outputs<Schema>, Error> {
-        Ok(self.schema.clone())
-    }
-    fn describe(&self, _: &mut dyn Manifest) {}
-    fn warnings(&self) -> Vec<String> {
-        self.warnings.clone()
-    }
-    fn work(&self) -> Work<'_> {
-        Work::Whole(self)
-    }
-}
-
-impl Whole for Fake {
-    fn run(&self, _: &Inputs, _: &Open<'_>) -> Result<Product, Error> {
-        Err(Error::internal("a fake stage does not run"))
-    }
-}
-
-type Built = Result<Box<dyn Stage>, Vec<ParameterError>>;
-
-fn fake(name: &'static str, ports: Vec<Port>, schema: Schema) -> Fake {
-    Fake {
-        kind: Kind { name, version: 1 },
-        ports,
-        constants: Vec::new(),
-        schema: Outputs::only(schema),
-        warnings: Vec::new(),
-    }
-}
-
-fn port(name: &str, needs: Vec<Need>) -> Port {
-    Port {
-        name: name.to_owned(),
-        needs,
-        keys: false,
-        all: false,
-    }
-}
-
-fn schema_of<P: JsonSchema>() -> Value {
-    schemars::schema_for!(P).to_value()
-}
+use super::{Built, Fake, fake, port};
 
 /// Parameters of `load`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Load {
+pub struct Load {
     path: String,
     #[serde(default)]
     #[allow(dead_code)]
     keys: Vec<String>,
 }
 
-fn load(with: &Value, _: &Context) -> Built {
+pub fn load(with: &Value, _: &Context) -> Built {
     let with: Load = parse_parameters(with)?;
     let mut schema = if with.path.ends_with(".labels") {
         Schema::exact([
@@ -100,14 +36,19 @@ fn load(with: &Value, _: &Context) -> Built {
         ])
     };
     schema.keys = with.keys;
-    Ok(Box::new(fake("load", Vec::new(), schema)))
+    // Nothing lies below `gone`.
+    let gone = || Error::input(format!("there is no file `{}`", with.path)).parameter(&["path"]);
+    Ok(Box::new(Fake {
+        wrong: with.path.starts_with("gone/").then(gone),
+        ..fake("load", Vec::new(), schema)
+    }))
 }
 
 /// Parameters of `prompt`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
-struct Prompt {
+pub struct Prompt {
     pools: BTreeMap<String, Pool>,
     regimes: BTreeMap<String, Regime>,
 }
@@ -143,8 +84,8 @@ enum Objective {
     None,
 }
 
-fn prompt(with: &Value, _: &Context) -> Built {
-    let _: Prompt = parse_parameters(with)?;
+pub fn prompt(with: &Value, _: &Context) -> Built {
+    let with: Prompt = parse_parameters(with)?;
     let schema = Schema::exact([
         ("item", ColumnType::Text),
         ("axis", ColumnType::Text),
@@ -153,7 +94,13 @@ fn prompt(with: &Value, _: &Context) -> Built {
         ("prompt", ColumnType::Text),
         ("messages", ColumnType::Text),
     ]);
-    Ok(Box::new(fake("prompt", Vec::new(), schema)))
+    Ok(Box::new(Fake {
+        values: vec![
+            ("regime", with.regimes.into_keys().collect()),
+            ("axis", with.pools.into_keys().collect()),
+        ],
+        ..fake("prompt", Vec::new(), schema)
+    }))
 }
 
 /// How completions are drawn.
@@ -172,7 +119,7 @@ struct Decoder {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
-struct Generate {
+pub struct Generate {
     model: String,
     #[serde(default)]
     decoder: Decoder,
@@ -190,7 +137,7 @@ struct Generate {
     stop: Vec<String>,
 }
 
-fn generate(with: &Value, context: &Context) -> Built {
+pub fn generate(with: &Value, context: &Context) -> Built {
     let with: Generate = parse_parameters(with)?;
     let Some(model) = context.models.get(&with.model) else {
         let known = context.models.keys().map(String::as_str);
@@ -228,7 +175,7 @@ fn generate(with: &Value, context: &Context) -> Built {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
-struct Judge {
+pub struct Judge {
     model: String,
     #[serde(default)]
     text: Option<String>,
@@ -237,7 +184,7 @@ struct Judge {
     cases: BTreeMap<String, Value>,
 }
 
-fn judge(with: &Value, _: &Context) -> Built {
+pub fn judge(with: &Value, context: &Context) -> Built {
     let with: Judge = parse_parameters(with)?;
     if with.r#unsafe.iter().any(|label| label == "nonsense") {
         let path = vec![PathPart::Key("unsafe".to_owned()), PathPart::Index(0)];
@@ -251,14 +198,22 @@ fn judge(with: &Value, _: &Context) -> Built {
     let text = with.text.as_deref().unwrap_or("completion");
     let ports = vec![port("texts", vec![Need::column(text, ColumnType::Text)])];
     let schema = Schema::exact([("p_unsafe", ColumnType::F64), ("windows", ColumnType::U32)]);
-    Ok(Box::new(fake("judge", ports, schema)))
+    let source = context
+        .models
+        .get(&with.model)
+        .map_or(&with.model, |model| &model.source);
+    let gone = || Error::input(format!("the judge {source} is no folder")).parameter(&["model"]);
+    Ok(Box::new(Fake {
+        wrong: source.starts_with("gone/").then(gone),
+        ..fake("judge", ports, schema)
+    }))
 }
 
 /// Parameters of `threshold`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
-struct Threshold {
+pub struct Threshold {
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     tau: Option<f64>,
@@ -268,7 +223,7 @@ struct Threshold {
     disagreement: Option<f64>,
 }
 
-fn threshold(with: &Value, _: &Context) -> Built {
+pub fn threshold(with: &Value, _: &Context) -> Built {
     let with: Threshold = parse_parameters(with)?;
     let ports = vec![
         port("scores", vec![Need::column("p_unsafe", ColumnType::F64)]),
@@ -289,12 +244,12 @@ fn threshold(with: &Value, _: &Context) -> Built {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
-struct Calibrate {
+pub struct Calibrate {
     #[serde(default)]
     method: Option<String>,
 }
 
-fn calibrate(with: &Value, _: &Context) -> Built {
+pub fn calibrate(with: &Value, _: &Context) -> Built {
     let _: Calibrate = parse_parameters(with)?;
     let ports = vec![
         port("scores", vec![Need::column("p_unsafe", ColumnType::F64)]),
@@ -311,9 +266,11 @@ fn calibrate(with: &Value, _: &Context) -> Built {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
-struct Fracture {
+pub struct Fracture {
     #[serde(default)]
     by: Vec<String>,
+    #[serde(default)]
+    contrasts: Vec<(String, String)>,
     #[serde(default)]
     compare: Vec<Compare>,
 }
@@ -327,7 +284,7 @@ struct Compare {
     value: String,
 }
 
-fn fracture(with: &Value, _: &Context) -> Built {
+pub fn fracture(with: &Value, _: &Context) -> Built {
     let with: Fracture = parse_parameters(with)?;
     let mut needs = vec![
         Need::column("unsafe", ColumnType::Bool),
@@ -365,20 +322,35 @@ fn fracture(with: &Value, _: &Context) -> Built {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
-struct Query {
+pub struct Query {
     sql: String,
 }
 
-fn query(with: &Value, _: &Context) -> Built {
+pub fn query(with: &Value, _: &Context) -> Built {
     let _: Query = parse_parameters(with)?;
     Ok(Box::new(fake("query", Vec::new(), Schema::unknown())))
+}
+
+/// Parameters of `command`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+pub struct Command {
+    run: Vec<String>,
+    #[serde(default)]
+    timeout: Option<f64>,
+}
+
+pub fn command(with: &Value, _: &Context) -> Built {
+    let _: Command = parse_parameters(with)?;
+    Ok(Box::new(fake("command", Vec::new(), Schema::unknown())))
 }
 
 /// What every figure takes.
 #[derive(Deserialize, JsonSchema)]
 #[allow(dead_code)]
 #[serde(deny_unknown_fields)]
-struct Figure {
+pub struct Figure {
     plot: Plot,
     name: String,
     #[schemars(with = "Paths")]
@@ -408,99 +380,9 @@ enum Plot {
     Bars,
 }
 
-fn figure(with: &Value, _: &Context) -> Built {
+pub fn figure(with: &Value, _: &Context) -> Built {
     let with: Figure = parse_parameters(with)?;
     let columns = [with.x, with.y, with.color, with.panel];
     let needs = columns.iter().flatten().map(|column| Need::any(column)).collect();
     Ok(Box::new(fake("figure", vec![port("table", needs)], Schema::exact([]))))
-}
-
-const fn kind(
-    name: &'static str,
-    shape: Shape,
-    ports: &'static [PortName],
-    parameters: fn() -> Value,
-    build: fn(&Value, &Context) -> Built,
-) -> Declaration {
-    Declaration {
-        name,
-        version: 1,
-        summary: "A fake.",
-        shape,
-        ports,
-        any_ports: false,
-        side: &[],
-        cases: false,
-        parameters,
-        build,
-    }
-}
-
-/// All kinds.
-pub fn catalogue() -> Vec<Declaration> {
-    const fn needed(name: &'static str) -> PortName {
-        PortName { name, required: true }
-    }
-    const PROMPTS: &[PortName] = &[needed("prompts")];
-    const TEXTS: &[PortName] = &[needed("texts")];
-    const SCORES: &[PortName] = &[
-        needed("scores"),
-        PortName {
-            name: "calibration",
-            required: false,
-        },
-    ];
-    const LABELLED: &[PortName] = &[needed("scores"), needed("labels")];
-    const VERDICTS: &[PortName] = &[needed("verdicts")];
-    const TABLE: &[PortName] = &[needed("table")];
-    vec![
-        kind("load", Shape::Source, &[], schema_of::<Load>, load),
-        kind("prompt", Shape::Source, &[], schema_of::<Prompt>, prompt),
-        kind("generate", Shape::Map, PROMPTS, schema_of::<Generate>, generate),
-        Declaration {
-            cases: true,
-            ..kind("judge", Shape::Map, TEXTS, schema_of::<Judge>, judge)
-        },
-        kind("threshold", Shape::Map, SCORES, schema_of::<Threshold>, threshold),
-        kind("calibrate", Shape::Reduce, LABELLED, schema_of::<Calibrate>, calibrate),
-        Declaration {
-            side: &["curve", "compare"],
-            ..kind("fracture", Shape::Reduce, VERDICTS, schema_of::<Fracture>, fracture)
-        },
-        Declaration {
-            any_ports: true,
-            ..kind("query", Shape::Reduce, &[], schema_of::<Query>, query)
-        },
-        Declaration {
-            any_ports: true,
-            ..kind("figure", Shape::Reduce, TABLE, schema_of::<Figure>, figure)
-        },
-    ]
-}
-
-/// Reads real files; stages here read none.
-pub struct Disk(pub PathBuf);
-
-impl Files for Disk {
-    fn locate(&self, path: &str) -> PathBuf {
-        self.0.join(path)
-    }
-    fn head(&self, path: &Path, limit: usize) -> Result<Vec<u8>, Error> {
-        use std::io::Read;
-        let mut bytes = Vec::new();
-        let read =
-            std::fs::File::open(self.0.join(path)).and_then(|file| file.take(limit as u64).read_to_end(&mut bytes));
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        read.map(|_| bytes)
-            .map_err(|_| Error::input(format!("there is no file `{name}`")))
-    }
-    fn size(&self, path: &Path) -> Option<u64> {
-        std::fs::metadata(self.0.join(path)).ok().map(|data| data.len())
-    }
-    fn list(&self, _: &Path) -> Option<Vec<String>> {
-        None
-    }
 }

@@ -127,7 +127,10 @@ impl ColumnReader for StoredTable {
     }
 
     fn pieces(&self, column: &str) -> Result<Pieces, Error> {
-        let reader = self.store.open_table(&self.table, Some(&[column])).map_err(store_error)?;
+        let reader = self
+            .store
+            .open_table(&self.table, Some(&[column]))
+            .map_err(store_error)?;
         let first = |batch: RecordBatch| Arc::clone(batch.column(0));
         Ok(Box::new(reader.map(move |batch| batch.map(first).map_err(store_error))))
     }

@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use fracture_stage::{
-    Context, Declaration, Error, ErrorKind, FileUse, Files, Inputs, Kind, Manifest, Open, Outputs, Port,
-    Product, Role, Schema, Schemas, Shape, Stage, Whole, Work,
+    Context, Declaration, Error, ErrorKind, FileUse, Files, Inputs, Kind, Manifest, Open, Outputs, Port, Product, Role,
+    Schema, Schemas, Shape, Stage, Whole, Work,
 };
 use serde_json::json;
 use tempfile::TempDir;

@@ -347,8 +347,7 @@ impl View {
 }
 
 fn gather(name: &str, values: &ArrayRef, index: &ArrayRef) -> Result<ArrayRef, Error> {
-    take(values, index, None)
-        .map_err(|error| Error::internal(format!("column `{name}` has no such rows")).cause(error))
+    take(values, index, None).map_err(|error| Error::internal(format!("column `{name}` has no such rows")).cause(error))
 }
 
 fn cast<A: Clone + 'static>(name: &str, column: &ArrayRef, to: &DataType) -> Result<A, Error> {

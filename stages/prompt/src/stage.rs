@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use fracture_stage::schema::Completeness;
 use fracture_stage::{
-    Context, Declaration, Error, Field, FileUse, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, PathPart, Port,
-    Product, Role, Schema, Schemas, Shape, Stage, Whole, Work, parse_parameters,
+    Context, Declaration, Error, Field, FileUse, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError,
+    PathPart, Port, Product, Role, Schema, Schemas, Shape, Stage, Whole, Work, parse_parameters,
 };
 use serde_json::{Value, json};
 

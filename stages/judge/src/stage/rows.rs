@@ -8,9 +8,9 @@ use fracture_stage::stage::{RowPlan, RowState};
 use fracture_stage::{Error, Executor, Inputs, Manifest, Open, Product, Request, Role, RowWise, View};
 use serde_json::json;
 
+use super::JudgeStage;
 use super::executor::{ClassifierExecutor, canaries};
 use super::parameters::Verdict;
-use super::JudgeStage;
 use super::table::{Entry, Table, ValueAt, invalid};
 use crate::classifier::{Classifier, Options};
 use crate::provider::Provider;

@@ -96,7 +96,10 @@ impl TextSource {
     /// When a column can not be read or the template fails for a row.
     pub fn texts(&self, view: &View) -> Result<Vec<Option<Text>>, Error> {
         let names = self.columns();
-        let columns = names.iter().map(|name| view.text(name)).collect::<Result<Vec<_>, _>>()?;
+        let columns = names
+            .iter()
+            .map(|name| view.text(name))
+            .collect::<Result<Vec<_>, _>>()?;
         (0..view.rows())
             .map(|row| Ok(self.at(&columns, row, 0)?.map(|seen| seen.to_text())))
             .collect()

@@ -81,7 +81,7 @@ impl Files for Disk {
 
     fn size(&self, path: &Path) -> Option<u64> {
         match (fs::metadata(path), &self.absent) {
-            (Ok(metadata), _) => metadata.is_file().then(|| metadata.len()),
+            (Ok(metadata), _) => metadata.is_file().then_some(metadata.len()),
             (Err(_), Some(memory)) => memory.size(path),
             (Err(_), None) => None,
         }

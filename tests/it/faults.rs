@@ -281,7 +281,8 @@ fn a_clock_that_jumps_back_changes_nothing() {
     let past = |args: &[&str]| {
         let program = project.command(args);
         let mut faked = Command::new("faketime");
-        faked.arg("-2 days").arg(program.get_program()).args(program.get_args());
+        let back = "-2 days";
+        faked.arg(back).arg(program.get_program()).args(program.get_args());
         faked
             .current_dir(project.root())
             .stdin(Stdio::null())

@@ -50,12 +50,14 @@ impl Font {
         let last = placed.last().map(|(_, start, advance)| start + advance);
         let ends: Vec<f64> = ends.chain(last).collect();
         let letters = text.char_indices().map(|(at, letter)| at..at + letter.len_utf8());
-        let glyph = |(((id, start, _), end), bytes): ((&(GlyphId, f64, f64), f64), Range<usize>)| Glyph {
-            id: id.0,
-            advance: (end - start) * scale,
-            bytes,
-        };
-        placed.iter().zip(ends).zip(letters).map(glyph).collect()
+        let placed = placed.iter().zip(ends).zip(letters);
+        placed
+            .map(|(((id, start, _), end), bytes)| Glyph {
+                id: id.0,
+                advance: (end - start) * scale,
+                bytes,
+            })
+            .collect()
     }
 
     /// The letters of a text that the font can not show.

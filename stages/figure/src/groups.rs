@@ -181,7 +181,7 @@ pub fn too_many(count: usize, names: &[String]) -> Error {
     ))
 }
 
-fn tuple<'a>(texts: &'a [Vec<String>], row: usize) -> Vec<&'a str> {
+fn tuple(texts: &[Vec<String>], row: usize) -> Vec<&str> {
     texts.iter().map(|column| column[row].as_str()).collect()
 }
 

@@ -17,6 +17,9 @@ use crate::{pdf, png, split, svg, text};
 /// The kind's semantic version: raised whenever a picture changes.
 const VERSION: u32 = 2;
 
+/// The files of an output, with their names.
+type Tree = Vec<(String, Vec<u8>)>;
+
 /// The declaration of `figure`, which `figures:` uses.
 pub fn declaration() -> Declaration {
     Declaration {
@@ -201,7 +204,7 @@ impl FigureStage {
                 .map(|(name, _, bytes)| (name, Output::Blob(bytes)))
                 .collect()
         } else {
-            let mut trees: Vec<(String, Vec<(String, Vec<u8>)>)> = Vec::new();
+            let mut trees: Vec<(String, Tree)> = Vec::new();
             for part in split::parts(&tables, &self.parameters)? {
                 open.check()?;
                 let parameters = FigureParameters {

@@ -278,8 +278,8 @@ fn lines(scene: &mut Scene, one: &Series, count: usize, rect: &Rect, [x, y]: [&S
     scene.stroke(Path::line(&one.fracture.line(rect, x, y, Some(0.0))), fracture);
     let Some(rows) = &one.beside else { return };
     let columns = ["tau", "fracture", "fracture_low", "fracture_high"].map(|name| rows.maybe(name));
-    for row in 0..rows.count() {
-        let [tau, value, low, high] = [0, 1, 2, 3].map(|column: usize| columns[column][row]);
+    let [taus, values, lows, highs] = &columns;
+    for (((&tau, &value), &low), &high) in taus.iter().zip(values).zip(lows).zip(highs) {
         let (Some(tau), Some(value)) = (tau, value) else {
             continue;
         };

@@ -18,7 +18,7 @@ impl Measurer<'_> {
         let text = |column: usize, group: usize| measured.by_text[column][group].as_deref();
         let held = |column: usize| self.held.iter().any(|(held, _)| *held == column);
         let rest = |group: usize| -> Vec<Option<&str>> {
-            let kept = (0..measured.by.len()).filter(|&c| !held(c) && !(follows && decoder(c)));
+            let kept = (0..measured.by.len()).filter(|&c| !(held(c) || follows && decoder(c)));
             kept.map(|column| text(column, group)).collect()
         };
         let holds = |group: &usize| {

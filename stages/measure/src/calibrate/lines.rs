@@ -182,12 +182,12 @@ fn method<'a>(parameters: &CalibrateParameters, value: impl Fn(usize) -> Option<
 
 impl Found {
     fn add(&mut self, group: usize, method: Method, fitted: &Calibrated) {
-        let corners: Vec<([Option<f64>; 2], [Option<f64>; 2])> = match &fitted.map {
-            CalibrationMap::Logistic { slope, intercept } => vec![([Some(*slope), Some(*intercept)], [None; 2])],
+        let corners: Vec<[[Option<f64>; 2]; 2]> = match &fitted.map {
+            CalibrationMap::Logistic { slope, intercept } => vec![[[Some(*slope), Some(*intercept)], [None; 2]]],
             CalibrationMap::Corners { scores, probabilities } => {
                 let corners = scores.iter().zip(probabilities);
                 corners
-                    .map(|(score, probability)| ([None; 2], [Some(*score), Some(*probability)]))
+                    .map(|(score, probability)| [[None; 2], [Some(*score), Some(*probability)]])
                     .collect()
             }
         };
@@ -195,7 +195,7 @@ impl Found {
         let after = fitted
             .after
             .map_or([None; 3], |after| [after.brier, after.ece, after.log_loss]);
-        self.lines.extend(corners.into_iter().map(|(map, corner)| Line {
+        self.lines.extend(corners.into_iter().map(|[map, corner]| Line {
             group,
             method: method.name(),
             map,

@@ -102,6 +102,7 @@ pub(in crate::stage) fn build(
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one a stage")]
 pub(super) enum TemplateSource<'a> {
     /// Shipped, or written in the pipeline.
     Here(Result<Template, String>),

@@ -247,10 +247,14 @@ mod tests {
                 offset: at as u64,
                 length: 9,
             },
-            kind: if at % 2 == 0 { Kind::First } else { Kind::Replace },
-            complete: at % 3 == 0,
+            kind: if at.is_multiple_of(2) {
+                Kind::First
+            } else {
+                Kind::Replace
+            },
+            complete: at.is_multiple_of(3),
             sequence: 7 + at as u64,
-            facts: (at % 5 == 0).then(|| Facts {
+            facts: (at.is_multiple_of(5)).then(|| Facts {
                 rows: at as u64,
                 output: Digest::from_bytes([1; 32]),
                 object: Digest::from_bytes([2; 32]),

@@ -153,7 +153,7 @@ fn fifteen_types_are_solved() {
 
 #[test]
 fn draws_of_an_audit_game_are_paired_and_the_same_in_any_order() {
-    let score = |i: u64| f64::from(u8::from(i % 3 == 0));
+    let score = |i: u64| f64::from(u8::from(i.is_multiple_of(3)));
     let scores: Vec<[f64; 2]> = (0..60).map(|i| [0.0, score(i)]).collect();
     let pairs: Vec<Pair<'_>> = scores
         .iter()

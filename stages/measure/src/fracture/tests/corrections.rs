@@ -21,7 +21,11 @@ fn noisy() -> (Vec<Row>, Vec<LabelRow>) {
     for item in 0..400usize {
         let truth = [item % 20 == 0, item % 10 < 2];
         let judged = |harmful: bool, place: usize| {
-            let wrong = if harmful { place % 10 == 0 } else { place % 20 == 1 };
+            let wrong = if harmful {
+                place.is_multiple_of(10)
+            } else {
+                place % 20 == 1
+            };
             if harmful != wrong { 0.9 } else { 0.1 }
         };
         let scores = [judged(truth[0], item / 20), judged(truth[1], item / 7)];

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fracture_stage::{
-    Context, Declaration, Error, ErrorKind, Files, Forgotten, ModelSpec, Noting, ParameterError, Schema, Schemas, Shape,
-    Stage,
+    Context, Declaration, Error, ErrorKind, Files, Forgotten, ModelSpec, Noting, ParameterError, Schema, Schemas,
+    Shape, Stage,
 };
 use serde_json::{Map, Value};
 

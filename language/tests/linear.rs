@@ -2,7 +2,7 @@
 //! allocations, which no busy machine changes.
 #![allow(clippy::unwrap_used, dead_code)]
 
-#[path = "it/catalogue.rs"]
+#[path = "it/catalogue/mod.rs"]
 mod catalogue;
 
 use std::alloc::{GlobalAlloc, Layout, System};

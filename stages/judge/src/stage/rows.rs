@@ -17,7 +17,6 @@ use crate::provider::Provider;
 use crate::raw::RawRow;
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::score::Scoring;
-use crate::tokenize::Text;
 
 /// The version of what a raw row means.
 const ROW_VERSION: u32 = 1;

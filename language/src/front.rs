@@ -42,8 +42,12 @@ pub fn read(
         root,
         open: Vec::new(),
         read: Vec::new(),
+        incomplete: false,
     };
     let loaded = loader.load(path, text, sink)?;
+    if loader.incomplete {
+        return None;
+    }
     check_profiles(&loaded, sink);
     let node = with_sets(with_profiles(loaded, &options.profiles, sink), &options.sets, sink);
     let node = without_nulls(&without(&node, "profiles"));

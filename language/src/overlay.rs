@@ -68,6 +68,8 @@ pub struct Loader<'a> {
     pub open: Vec<PathBuf>,
     /// Every file that was read, by path.
     pub read: Vec<PathBuf>,
+    /// Whether an include failed, which was said: what the file lacks without it is not worth saying.
+    pub incomplete: bool,
 }
 
 impl Loader<'_> {
@@ -116,9 +118,11 @@ impl Loader<'_> {
                 sink.push(
                     Diagnostic::error(format!("`include`: found {}, expected a path", one.found())).at(&one.mark, ""),
                 );
+                self.incomplete = true;
                 continue;
             };
             let included = self.included(name, path, &one.mark, sink);
+            self.incomplete |= included.is_none();
             below = match (below, included) {
                 (Some(below), Some(over)) => Some(merge(&below, &over)),
                 (below, included) => included.or(below),

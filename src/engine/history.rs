@@ -212,7 +212,11 @@ impl History {
         clock: Box<dyn Fn() -> f64 + Send + Sync>,
     ) -> Result<Self, Error> {
         let when = utc(began);
-        let id = format!("{}-{random:08x}", when.replace(['-', ':'], ""));
+        // The end holds the time within the second first, so that ids sort as runs began; then what tells two runs apart.
+        let within = began
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |time| time.subsec_nanos() >> 10);
+        let id = format!("{}-{within:05x}{:03x}", when.replace(['-', ':'], ""), random & 0xfff);
         let folder = store.root().join("runs");
         let path = folder.join(format!("{id}.json"));
         let Surroundings {

@@ -124,6 +124,7 @@ impl Dispatcher<'_> {
         let Some(row_task) = self.row_tasks.get_mut(&id) else {
             return Ok(());
         };
+        self.rows.reused += found.len() as u64;
         for (row, outcome) in found {
             row_task.missing.remove(&row);
             row_task.rows.insert(row, outcome);

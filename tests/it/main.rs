@@ -10,6 +10,7 @@ mod faults;
 mod gc;
 mod incremental;
 mod judge;
+mod paper;
 mod project;
 mod quickstart;
 mod shipped;

@@ -63,7 +63,13 @@ impl Project {
     pub fn shipped() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for name in ["pipelines", "examples/prompts", "examples/models", "examples/judges"] {
+        for name in [
+            "pipelines",
+            "examples/prompts",
+            "examples/models",
+            "examples/judges",
+            "examples/encoders",
+        ] {
             copy(&root.join(name), &folder.path().join(name));
         }
         fs::write(folder.path().join("fracture.toml"), "").unwrap();

@@ -90,9 +90,14 @@ fn relaxed(value: Value, file: bool) -> Value {
                 key,
                 Value::Object(all.into_iter().map(|(name, one)| (name, relaxed(one, file))).collect()),
             ),
+            // `null` removes an entry that an included file or the pipeline itself has.
+            ("additionalProperties", value @ Value::Object(_)) => {
+                (key, json!({ "anyOf": [relaxed(value, file), { "type": "null" }] }))
+            }
             ("items" | "additionalProperties", value) => (key, relaxed(value, file)),
+            // A substitution fits every one of several values, so none can be the only one.
             ("anyOf" | "oneOf" | "allOf" | "prefixItems", Value::Array(all)) => (
-                key,
+                if key == "oneOf" { "anyOf".to_owned() } else { key },
                 Value::Array(all.into_iter().map(|one| relaxed(one, file)).collect()),
             ),
             (_, value) => (key, value),

@@ -107,7 +107,10 @@ fn relaxed(value: Value, file: bool) -> Value {
         map.entry("patternProperties").or_insert_with(|| json!({ "^x-": {} }));
     }
     let is_leaf = match map.get("type") {
-        Some(Value::String(kind)) => kind != "string" && kind != "object",
+        Some(Value::String(kind)) if kind == "string" => {
+            !file && (map.contains_key("enum") || map.contains_key("const"))
+        }
+        Some(Value::String(kind)) => kind != "object",
         Some(_) => true,
         None => map.contains_key("enum") || map.contains_key("const") && !file,
     };

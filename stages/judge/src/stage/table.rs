@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use fracture_stage::{Error, Product, View};
 
+use super::texts::Seen;
 use crate::tokenize::Text;
 
 pub(super) trait ValueAt {
@@ -34,10 +35,7 @@ pub(super) fn invalid(view: &View) -> Result<LargeStringArray, Error> {
 
 /// Whether there is nothing to judge.
 pub(super) fn is_empty(text: &Text) -> bool {
-    match text {
-        Text::One(text) => text.trim().is_empty(),
-        Text::Pair { response, .. } => response.trim().is_empty(),
-    }
+    Seen::of(text).is_empty()
 }
 
 /// One row of the table.

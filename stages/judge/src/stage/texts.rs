@@ -109,13 +109,7 @@ impl TextSource {
 /// The bytes by which the row memo knows a text.
 pub fn key(text: &Text) -> Vec<u8> {
     let mut key = Vec::new();
-    match text {
-        Text::One(text) => part(&mut key, text),
-        Text::Pair { prompt, response } => {
-            part(&mut key, prompt);
-            part(&mut key, response);
-        }
-    }
+    Seen::of(text).write_key(&mut key);
     key
 }
 
@@ -128,7 +122,15 @@ pub enum Seen<'a> {
     Pair(&'a str, &'a str),
 }
 
-impl Seen<'_> {
+impl<'a> Seen<'a> {
+    /// A text that was copied before.
+    pub fn of(text: &'a Text) -> Self {
+        match text {
+            Text::One(text) => Self::One(Cow::Borrowed(text)),
+            Text::Pair { prompt, response } => Self::Pair(prompt, response),
+        }
+    }
+
     /// Whether there is nothing to judge.
     pub fn is_empty(&self) -> bool {
         match self {

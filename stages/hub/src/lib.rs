@@ -1,0 +1,1 @@
+//! Checkpoints and judges from a model hub, pinned to a revision.

@@ -65,7 +65,7 @@ def stages(count):
 
 
 def distinct(count):
-    """One load, and a threshold with parameters of its own for every other task: nothing can be shared."""
+    """One load, and a threshold with parameters and a result of its own for every other task: nothing can be shared."""
     values = ", ".join(f"{(tau + 1) / count:.6f}" for tau in range(count - 1))
     pipeline = f"""version: 1
 stages:
@@ -91,8 +91,13 @@ def generate(folder, shape, count):
     (folder / "fracture.toml").touch()
     (folder / "pipeline.yaml").write_text(pipeline)
     with open(folder / "scores.jsonl", "w") as rows:
-        for row in range(max(100, count // 1000)):
-            rows.write(json.dumps({"item": f"i{row}", "p_unsafe": round((row * 37 % 101) / 101, 6)}) + "\n")
+        if shape == "distinct":
+            # One score between any two thresholds, so that every task gives another table.
+            scores = [(row + 0.5) / min(count, 10_000) for row in range(min(count, 10_000))]
+        else:
+            scores = [(row * 37 % 101) / 101 for row in range(max(100, count // 1000))]
+        for row, score in enumerate(scores):
+            rows.write(json.dumps({"item": f"i{row}", "p_unsafe": round(score, 6)}) + "\n")
     with open(folder / "build.ninja", "w") as ninja:
         ninja.write("rule load\n  command = : > $out\nrule threshold\n  command = : > $out # $tau\n")
         for place, (out, source) in enumerate(edges):

@@ -17,6 +17,7 @@ mod log;
 pub mod memo;
 mod memo_compact;
 mod memo_segment;
+mod presence;
 pub mod record;
 mod record_compact;
 mod record_index;

@@ -215,28 +215,19 @@ impl Records {
     /// # Errors
     /// When its log has to be read and can not be.
     pub fn find(&self, recipe: &Digest<Recipe>) -> Result<Option<Found>> {
-        let action = {
-            let state = lock(&self.state);
-            let Some(alias) = state.index.recipe(recipe) else {
-                return Ok(None);
-            };
-            match state.index.action(&alias.action) {
-                None => return Ok(None),
-                Some(entry) if !entry.complete => return Ok(None),
-                Some(entry) => {
-                    if let Some(facts) = entry.facts {
-                        return Ok(Some(Found {
-                            action: alias.action,
-                            rows: facts.rows,
-                            output: facts.output,
-                            object: Some((facts.object, facts.size)),
-                            objects: Vec::new(),
-                        }));
-                    }
-                }
-            }
-            alias.action
+        let (action, entry) = match lock(&self.state).index.recorded(recipe) {
+            Some((action, entry)) if entry.complete => (action, entry),
+            _ => return Ok(None),
         };
+        if let Some(facts) = entry.facts {
+            return Ok(Some(Found {
+                action,
+                rows: facts.rows,
+                output: facts.output,
+                object: Some((facts.object, facts.size)),
+                objects: Vec::new(),
+            }));
+        }
         let Some(summary) = self.summary(&action)?.filter(|summary| !summary.incomplete) else {
             return Ok(None);
         };

@@ -110,16 +110,23 @@ impl Table {
     /// Where a recipe leads.
     pub(crate) fn recipe(&self, recipe: &Digest<Recipe>) -> Option<Alias> {
         let index = self.recipes.find::<RECIPE>(&self.bytes, recipe.as_bytes())?;
-        self.alias(index).map(|(_, alias)| alias)
+        self.alias(index).map(|(_, alias, _)| alias)
     }
 
-    fn alias(&self, index: usize) -> Option<(Digest<Recipe>, Alias)> {
+    /// The action to which a recipe leads, with its standing record: a row of a recipe knows the row of its action.
+    pub(crate) fn recorded(&self, recipe: &Digest<Recipe>) -> Option<(Digest<Action>, Entry)> {
+        let index = self.recipes.find::<RECIPE>(&self.bytes, recipe.as_bytes())?;
+        let (_, _, row) = self.alias(index)?;
+        self.entry(row)
+    }
+
+    fn alias(&self, index: usize) -> Option<(Digest<Recipe>, Alias, usize)> {
         let mut fields = Fields(self.recipes.row::<RECIPE>(&self.bytes, index)?);
         let (recipe, sequence) = (fields.digest()?, fields.number()?);
         let (row, log) = (fields.small()? as usize, fields.small()?);
         let action = self.actions.row::<ACTION>(&self.bytes, row)?.first_chunk::<32>()?;
         let action = Digest::from_bytes(*action);
-        Some((recipe, Alias { action, sequence, log }))
+        Some((recipe, Alias { action, sequence, log }, row))
     }
 
     /// All actions, sorted.
@@ -129,7 +136,8 @@ impl Table {
 
     /// All recipes, sorted.
     pub(crate) fn recipes(&self) -> impl Iterator<Item = (Digest<Recipe>, Alias)> {
-        (0..self.recipes.count).filter_map(|index| self.alias(index))
+        let alias = |index| self.alias(index).map(|(recipe, alias, _)| (recipe, alias));
+        (0..self.recipes.count).filter_map(alias)
     }
 
     /// Adds sorted actions and sorted recipes to a file. A recipe that leads to no action of the file is left out: it says
@@ -285,6 +293,7 @@ mod tests {
                 assert_eq!(table.action(key), (at < count).then(|| entry(at)), "{at} of {count}");
                 let recipe = Digest::from_bytes(*key.as_bytes());
                 assert_eq!(table.recipe(&recipe).is_some(), at < count);
+                assert_eq!(table.recorded(&recipe), (at < count).then(|| (*key, entry(at))));
             }
             bytes.truncate(bytes.len().saturating_sub(1));
             assert!(Table::read(bytes, 3).is_none());

@@ -128,7 +128,7 @@ fn node(draft: &StageDraft, tasks: Vec<TaskId>) -> Option<StageNode> {
 fn graph(tasks: &[Task]) -> DiGraph<TaskId, ()> {
     let edges = tasks
         .iter()
-        .flat_map(|task| &task.inputs)
+        .flat_map(|task| task.inputs.iter())
         .map(|input| input.sources.len())
         .sum();
     let mut graph = DiGraph::with_capacity(tasks.len(), edges);

@@ -78,11 +78,27 @@ impl Diagnostic {
         }
     }
 
-    /// Says which place it is about. A value that came through a substitution shows both places.
+    /// Says which place it is about. A value that came through substitutions shows every place on its way, one in an
+    /// included file the places that include it.
     #[must_use]
     pub fn at(mut self, mark: &Mark, text: impl Into<String>) -> Self {
-        if let Some(origin) = &mark.origin {
-            self = self.also(origin, "the value is defined here");
+        let mut next = mark.origin.as_deref();
+        while let Some(origin) = next {
+            next = origin.origin.as_deref();
+            let last = "the value is defined here";
+            self = self.also(
+                origin,
+                if next.is_none() {
+                    last
+                } else {
+                    "the value comes through here"
+                },
+            );
+        }
+        let mut next = mark.source.included.as_ref();
+        while let Some(place) = next {
+            self = self.also(place, "included here");
+            next = place.source.included.as_ref();
         }
         self.primary = Some(Label {
             mark: mark.clone(),

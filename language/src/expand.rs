@@ -38,14 +38,17 @@ impl<'a> Known<'a> {
 /// Where an input comes from: a task and the place in the port's list of stages.
 pub type Arrow = (TaskId, u32);
 
+/// What arrives at each need of a stage, in the order of its needs.
+pub type Inputs = Arc<[Vec<Arrow>]>;
+
 /// A task before it is built.
 pub struct Draft {
     /// Its variables, in canonical order.
     pub variables: Vec<Variable>,
     /// Which of them are the stage's own.
     pub own: Arc<[Arc<str>]>,
-    /// What arrives at each need, in the order of the stage's needs.
-    pub inputs: Vec<Vec<Arrow>>,
+    /// What arrives; drafts of one stage at which the same arrives share it.
+    pub inputs: Inputs,
 }
 
 /// The tasks of a stage; what is wrong goes to `sink`.
@@ -92,7 +95,7 @@ fn too_many(stage: &StageDraft, count: usize, room: usize, sink: &mut Sink) -> b
         "stage `{}` would have {count} tasks, more than the pipeline may have",
         stage.name
     ));
-    let hint = "shorten a list of its matrix, `exclude` combinations, or raise `max_tasks`";
+    let hint = "shorten a list of its matrix, `exclude` combinations, or raise the limit with `--max-tasks`";
     sink.push(
         wrong
             .at(&stage.mark, format!("there is room for {room} tasks"))
@@ -178,6 +181,7 @@ fn map(
     let mut drafts = Vec::with_capacity(chosen.len() * own.len());
     let mut connections = 0;
     for (arrow, variables) in &chosen {
+        let alone = joins.iter().all(Option::is_none).then(|| Inputs::from([vec![*arrow]]));
         for (combination, names) in &own {
             let mut all = Vec::with_capacity(variables.len() + combination.len() + stages.len());
             all.extend(variables.iter().cloned());
@@ -190,16 +194,16 @@ fn map(
             if !inherited.is_empty() && matrix.excludes(&all) {
                 continue;
             }
-            let mut inputs = Vec::with_capacity(arriving.len());
-            for (place, join) in joins.iter().enumerate() {
-                match join {
-                    None => inputs.push(vec![*arrow]),
-                    Some(join) => match join.matching(&all, &stage.needs[place], stage, known, sink) {
-                        Some(arrows) => inputs.push(arrows),
-                        None => return Vec::new(),
-                    },
-                }
-            }
+            let joined = |sink: &mut Sink| -> Option<Inputs> {
+                let each = joins.iter().enumerate().map(|(place, join)| match join {
+                    None => Some(vec![*arrow]),
+                    Some(join) => join.matching(&all, &stage.needs[place], stage, known, sink),
+                });
+                each.collect()
+            };
+            let Some(inputs) = alone.clone().or_else(|| joined(sink)) else {
+                return Vec::new();
+            };
             connections += inputs.iter().map(Vec::len).sum::<usize>();
             if too_connected(stage, connections, known, sink) {
                 return Vec::new();
@@ -346,7 +350,8 @@ fn reduce(
         return Vec::new();
     }
     let mut drafts = Vec::with_capacity(groups.len() * own.len());
-    for (variables, inputs) in &groups {
+    for (variables, inputs) in groups {
+        let shared = Inputs::from(inputs);
         for combination in &own {
             let mut all = variables.clone();
             all.extend(combination.iter().cloned());
@@ -355,7 +360,7 @@ fn reduce(
             drafts.push(Draft {
                 own,
                 variables: all,
-                inputs: inputs.clone(),
+                inputs: Arc::clone(&shared),
             });
         }
     }

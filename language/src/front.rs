@@ -44,7 +44,7 @@ pub fn read(
         read: Vec::new(),
         incomplete: false,
     };
-    let loaded = loader.load(path, text, sink)?;
+    let loaded = loader.load(path, text, None, sink)?;
     if loader.incomplete {
         return None;
     }

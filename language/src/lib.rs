@@ -50,3 +50,4 @@ pub use pipeline::{
 pub use schema::json_schema;
 pub use select::select;
 pub use source::{Location, Mark, Source};
+pub use yaml::MAX_BYTES;

@@ -73,15 +73,16 @@ pub struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// The tree of a file with everything that it includes below it; `None` when it is no map.
-    pub fn load(&mut self, path: &Path, text: &str, sink: &mut Sink) -> Option<Node> {
+    /// The tree of a file with everything that it includes below it; `None` when it is no map. `included` is where another
+    /// file names it.
+    pub fn load(&mut self, path: &Path, text: &str, included: Option<&Mark>, sink: &mut Sink) -> Option<Node> {
         let name = path
             .strip_prefix(self.root)
             .unwrap_or(path)
             .to_string_lossy()
             .into_owned();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let source = Arc::new(Source::new(name, text));
+        let source = Arc::new(Source::new(name, text).included_at(included));
         let errors = sink.errors();
         let Some(parsed) = yaml::parse(&source, sink) else {
             if sink.errors() == errors {
@@ -186,7 +187,7 @@ impl Loader<'_> {
             }
         };
         match String::from_utf8(bytes) {
-            Ok(text) => self.load(&path, &text, sink),
+            Ok(text) => self.load(&path, &text, Some(mark), sink),
             Err(_) => fail(format!("`{name}` is not UTF-8"), "a pipeline is UTF-8 text"),
         }
     }

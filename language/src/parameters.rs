@@ -1,6 +1,7 @@
 //! Checks the parameters of a stage against the JSON Schema of its kind.
 
-use std::path::{Component, Path};
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
 
 use fracture_stage::{Declaration, ParameterError, PathPart};
 use serde_json::{Map, Value};
@@ -153,12 +154,12 @@ pub fn check_targets(stage: &StageDraft, sink: &mut Sink) {
 
 /// Two figures must not write one file.
 pub fn check_collisions(stages: &[StageDraft], sink: &mut Sink) {
-    let mut written: Vec<(std::path::PathBuf, &StageDraft, &Node)> = Vec::new();
+    let mut written: HashMap<PathBuf, (&StageDraft, &Node)> = HashMap::new();
     for stage in stages.iter().filter(|stage| stage.figure) {
         for target in targets(stage) {
             let Some(text) = target.text() else { continue };
             let path = crate::overlay::normal(Path::new(text));
-            if let Some((_, other, first)) = written.iter().find(|(other, ..)| *other == path) {
+            if let Some((other, first)) = written.get(&path) {
                 let twice = Diagnostic::error(format!("{} and {} both write `{text}`", subject(other), subject(stage)));
                 sink.push(
                     twice
@@ -166,7 +167,7 @@ pub fn check_collisions(stages: &[StageDraft], sink: &mut Sink) {
                         .also(&first.mark, "first written here"),
                 );
             } else {
-                written.push((path, stage, target));
+                written.insert(path, (stage, target));
             }
         }
     }

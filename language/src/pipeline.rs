@@ -170,8 +170,8 @@ pub struct Task {
     pub context: Arc<Context>,
     /// The constants that readers of this task see: inherited, matrix variables, and those of its implementation.
     pub constants: Arc<[Arc<ConstantColumn>]>,
-    /// What arrives at its ports.
-    pub inputs: Vec<Connection>,
+    /// What arrives at its ports; tasks that differ in parameters alone share it.
+    pub inputs: Arc<[Connection]>,
     /// Its outputs as readers see them, constants left out: for a map stage the columns of its input and its own.
     pub schema: Arc<Outputs<Schema>>,
     /// Where its stage is.

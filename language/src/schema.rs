@@ -1,9 +1,15 @@
 //! The JSON Schema of a pipeline file, for editors: from the types of the file and of every stage kind.
 
-use fracture_stage::Declaration;
+mod relax;
+
+use fracture_stage::{Declaration, Shape};
 use serde_json::{Map, Value, json};
 
 use crate::spec::Spec;
+use relax::{nullable_entries, relaxed};
+
+/// What a name of a variable, a model, a stage or a figure looks like.
+const NAME: &str = "^[A-Za-z_][A-Za-z0-9_-]*$";
 
 /// The schema of a whole file.
 pub fn json_schema(catalogue: &[Declaration]) -> Value {
@@ -19,23 +25,135 @@ pub fn json_schema(catalogue: &[Declaration]) -> Value {
         definitions.insert(format!("with-{}", kind.name), parameters);
         definitions.extend(own);
     }
-    if let Some(Value::Object(stage)) = definitions.get_mut("StageEntry") {
-        let names: Vec<&str> = stages.iter().map(|kind| kind.name).collect();
-        stage["properties"]["uses"] = json!({ "description": "The stage kind.", "enum": names });
-        let with = |kind: &&Declaration| {
-            json!({
-                "if": { "properties": { "uses": { "const": kind.name } }, "required": ["uses"] },
-                "then": { "properties": { "with": { "$ref": format!("#/$defs/with-{}", kind.name) } } },
-            })
-        };
-        stage.insert("allOf".to_owned(), Value::Array(stages.iter().map(with).collect()));
+    let mut required = Map::new();
+    for (section, name) in [
+        ("models", "ModelEntry"),
+        ("stages", "StageEntry"),
+        ("figures", "FigureEntry"),
+    ] {
+        if let Some(Value::Object(entry)) = definitions.get_mut(name) {
+            let needed = entry.remove("required").unwrap_or_else(|| json!([]));
+            let entries = json!({ "additionalProperties": { "required": needed }, "patternProperties": { "^x-": {} } });
+            required.insert(section.to_owned(), entries);
+        }
     }
+    if let Some(Value::Object(stage)) = definitions.get_mut("StageEntry") {
+        stage_entry(stage, &stages);
+    }
+    figure_entry(&mut definitions);
     if let Value::Object(map) = &mut schema {
         map.insert("title".to_owned(), json!("fracture pipeline"));
-        map.insert("$defs".to_owned(), Value::Object(definitions));
         map.insert("patternProperties".to_owned(), json!({ "^x-": {} }));
+        if let Some(Value::Object(properties)) = map.get_mut("properties") {
+            sections(properties, &stages, &mut definitions);
+        }
+        // A file that builds on another one may say a part of an entry.
+        let whole = json!({ "properties": required, "required": ["stages"] });
+        map.insert("if".to_owned(), json!({ "not": { "required": ["include"] } }));
+        map.insert("then".to_owned(), whole);
+        map.insert("$defs".to_owned(), Value::Object(definitions));
     }
+    nullable_entries(&mut schema);
     schema
+}
+
+/// What a stage of each kind may say.
+fn stage_entry(stage: &mut Map<String, Value>, kinds: &[&Declaration]) {
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
+    if let Some(Value::Object(properties)) = stage.get_mut("properties") {
+        properties.insert(
+            "uses".to_owned(),
+            json!({ "description": "The stage kind.", "enum": names }),
+        );
+        // It comes later, and is refused until then.
+        properties.remove("executor");
+    }
+    let of_kind = |kind: &&Declaration| {
+        let mut then = json!({ "with": { "$ref": format!("#/$defs/with-{}", kind.name) } });
+        let nothing = json!({ "type": "null" });
+        if kind.shape != Shape::Reduce {
+            then["per"] = nothing.clone();
+        }
+        if !(kind.parameters)()["properties"]["timeout"].is_object() {
+            then["timeout"] = nothing.clone();
+        }
+        if !kind.any_ports {
+            let ports: Vec<&str> = kind.ports.iter().map(|port| port.name).collect();
+            then["needs"] = match ports.is_empty() {
+                true => nothing,
+                false => json!({ "propertyNames": { "anyOf": [{ "enum": ports }, { "pattern": "^x-" }] } }),
+            };
+        }
+        json!({
+            "if": { "properties": { "uses": { "const": kind.name } }, "required": ["uses"] },
+            "then": { "properties": then },
+        })
+    };
+    stage.insert("allOf".to_owned(), Value::Array(kinds.iter().map(of_kind).collect()));
+}
+
+/// A figure says beside its parameters where its tables come from.
+fn figure_entry(definitions: &mut Map<String, Value>) {
+    let Some(Value::Object(own)) = definitions
+        .get("with-figure")
+        .and_then(|with| with.get("properties"))
+        .cloned()
+    else {
+        return;
+    };
+    let Some(Value::Object(figure)) = definitions.get_mut("FigureEntry") else {
+        return;
+    };
+    if let Some(Value::Object(properties)) = figure.get_mut("properties") {
+        for (name, parameter) in own.into_iter().filter(|(name, _)| name != "name") {
+            properties.insert(name, parameter);
+        }
+        let text = json!({ "type": "string", "description": "What it shows." });
+        properties.insert("description".to_owned(), text);
+    }
+    figure.insert("additionalProperties".to_owned(), Value::Bool(false));
+    figure.insert("patternProperties".to_owned(), json!({ "^x-": {} }));
+    definitions.remove("with-figure");
+}
+
+/// The names of what the file defines, parameters by kind, and profiles, which say parts of the same.
+fn sections(properties: &mut Map<String, Value>, kinds: &[&Declaration], definitions: &mut Map<String, Value>) {
+    properties.remove("executors");
+    for section in ["vars", "models", "stages", "figures", "defaults", "profiles"] {
+        if let Some(Value::Object(map)) = properties.get_mut(section) {
+            map.insert("propertyNames".to_owned(), json!({ "pattern": NAME }));
+            // A section without content is an empty one.
+            map.insert("type".to_owned(), json!(["object", "null"]));
+        }
+    }
+    if let Some(Value::Object(defaults)) = properties.get_mut("defaults") {
+        let of_kind = |kind: &&Declaration| {
+            let reference = json!({ "$ref": format!("#/$defs/with-{}", kind.name) });
+            (kind.name.to_owned(), reference)
+        };
+        defaults.insert(
+            "properties".to_owned(),
+            Value::Object(kinds.iter().map(of_kind).collect()),
+        );
+        defaults.insert("patternProperties".to_owned(), json!({ "^x-": {} }));
+        defaults.insert("additionalProperties".to_owned(), Value::Bool(false));
+    }
+    let parts = ["name", "description", "vars", "defaults", "models", "stages", "figures"];
+    let parts = parts
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), properties.get(*name)?.clone())));
+    let profile = json!({
+        "type": "object",
+        "description": "What it puts over the pipeline: maps merge, lists and scalars replace, `null` removes.",
+        "properties": parts.collect::<Map<_, _>>(),
+        "patternProperties": { "^x-": {} },
+        "additionalProperties": false,
+    });
+    definitions.insert("Profile".to_owned(), profile);
+    if let Some(Value::Object(profiles)) = properties.get_mut("profiles") {
+        let entry = json!({ "anyOf": [{ "$ref": "#/$defs/Profile" }, { "type": "null" }] });
+        profiles.insert("additionalProperties".to_owned(), entry);
+    }
 }
 
 /// The parameters of a kind with its definitions under names of their own.
@@ -78,50 +196,4 @@ fn renamed(value: Value, prefix: &str) -> Value {
         Value::Array(items) => Value::Array(items.into_iter().map(|item| renamed(item, prefix)).collect()),
         other => other,
     }
-}
-
-/// The same schema where a substitution may stand for any value, and `x-` keys beside any others.
-fn relaxed(value: Value, file: bool) -> Value {
-    let Value::Object(map) = value else { return value };
-    let mut map: Map<String, Value> = map
-        .into_iter()
-        .map(|(key, value)| match (key.as_str(), value) {
-            ("properties" | "$defs" | "patternProperties", Value::Object(all)) => (
-                key,
-                Value::Object(all.into_iter().map(|(name, one)| (name, relaxed(one, file))).collect()),
-            ),
-            // `null` removes an entry that an included file or the pipeline itself has.
-            ("additionalProperties", value @ Value::Object(_)) => {
-                (key, json!({ "anyOf": [relaxed(value, file), { "type": "null" }] }))
-            }
-            ("items" | "additionalProperties", value) => (key, relaxed(value, file)),
-            // A substitution fits every one of several values, so none can be the only one.
-            ("anyOf" | "oneOf" | "allOf" | "prefixItems", Value::Array(all)) => (
-                if key == "oneOf" { "anyOf".to_owned() } else { key },
-                Value::Array(all.into_iter().map(|one| relaxed(one, file)).collect()),
-            ),
-            (_, value) => (key, value),
-        })
-        .collect();
-    if map.get("additionalProperties") == Some(&Value::Bool(false)) {
-        map.entry("patternProperties").or_insert_with(|| json!({ "^x-": {} }));
-    }
-    let is_leaf = match map.get("type") {
-        Some(Value::String(kind)) if kind == "string" => {
-            !file && (map.contains_key("enum") || map.contains_key("const"))
-        }
-        Some(Value::String(kind)) => kind != "object",
-        Some(_) => true,
-        None => map.contains_key("enum") || map.contains_key("const") && !file,
-    };
-    if !is_leaf || map.contains_key("$schema") {
-        return Value::Object(map);
-    }
-    let description = map.remove("description");
-    let substitution = json!({ "type": "string", "pattern": "\\$\\{.+\\}" });
-    let mut either = json!({ "anyOf": [Value::Object(map), substitution] });
-    if let (Some(description), Value::Object(either)) = (description, &mut either) {
-        either.insert("description".to_owned(), description);
-    }
-    either
 }

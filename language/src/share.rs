@@ -9,9 +9,9 @@ use fracture_stage::view::constant_type;
 use fracture_stage::{Context, Declaration, Outputs, Port, Schema, Stage};
 use serde_json::Value;
 
-use crate::expand::Draft;
+use crate::expand::{Draft, Inputs};
 use crate::matrix::Variable;
-use crate::pipeline::ConstantColumn;
+use crate::pipeline::{Connection, ConstantColumn};
 use crate::source::Location;
 use crate::stages::StageDraft;
 use crate::tree::{Node, Piece, Tree};
@@ -54,6 +54,8 @@ pub struct Shared {
     pub typed: HashMap<Vec<Id>, Option<Id>>,
     /// The prototype by the addresses of the variables that matter to it; `None` as above.
     pub known: HashMap<Vec<usize>, Option<usize>>,
+    /// What arrived at the last task.
+    pub connected: Option<(Inputs, Arc<[Connection]>)>,
     /// Names of variables that the parameters mention.
     mentioned: HashSet<String>,
 }
@@ -97,6 +99,7 @@ impl Shared {
             prototypes: Vec::new(),
             typed: HashMap::new(),
             known: HashMap::new(),
+            connected: None,
             mentioned,
         }
     }

@@ -10,6 +10,8 @@ pub struct Source {
     pub name: String,
     /// The whole text.
     pub text: String,
+    /// Where it is included, when it is.
+    pub included: Option<Mark>,
     /// Where its lines begin, once that was asked.
     lines: OnceLock<Vec<usize>>,
 }
@@ -20,7 +22,17 @@ impl Source {
         Self {
             name: name.into(),
             text: text.into(),
+            included: None,
             lines: OnceLock::new(),
+        }
+    }
+
+    /// The same text, included at a place.
+    #[must_use]
+    pub fn included_at(self, place: Option<&Mark>) -> Self {
+        Self {
+            included: place.cloned(),
+            ..self
         }
     }
 

@@ -177,5 +177,10 @@ fn scalars_schema(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn duration_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "anyOf": [{ "type": "number", "exclusiveMinimum": 0 }, { "type": "string" }, { "type": "null" }] })
+    let text = r"^[0-9]+(\.[0-9]+)? *[smhd]$|\$\{.+\}";
+    json_schema!({ "anyOf": [
+        { "type": "number", "exclusiveMinimum": 0 },
+        { "type": "string", "pattern": text },
+        { "type": "null" },
+    ] })
 }

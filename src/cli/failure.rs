@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use fracture_language::{Diagnostic, Diagnostics};
+use fracture_language::{Diagnostic, Diagnostics, Location};
 use fracture_stage::{Error, ErrorKind};
 use serde_json::{Value, json};
 
@@ -72,7 +72,7 @@ impl Failure {
             }
             Self::Error(error) => {
                 if json {
-                    eprintln!("{}", error_json(&error));
+                    eprintln!("{}", error_json(&error, None));
                 } else {
                     anstream::eprint!("{}", error_text(&error));
                 }
@@ -113,10 +113,27 @@ pub fn error_text(error: &Error) -> String {
     text
 }
 
-/// An error as programs read it.
-pub fn error_json(error: &Error) -> Value {
+/// An error as programs read it, with the place of the pipeline that it is about.
+pub fn error_json(error: &Error, at: Option<&Location>) -> Value {
+    let at = at.map(|at| json!({ "file": at.file, "line": at.line, "column": at.column }));
     json!({ "error": {
-        "kind": error.kind.name(), "message": error.message, "causes": error.causes, "hint": error.hint, "at": null,
+        "kind": error.kind.name(), "message": error.message, "causes": error.causes, "hint": error.hint, "at": at,
+    } })
+}
+
+/// What is wrong with the command line, as programs read it.
+pub fn usage_json(error: &clap::Error) -> Value {
+    let text = error.render().to_string();
+    let mut paragraphs = text
+        .split("\n\n")
+        .map(str::trim)
+        .filter(|paragraph| !paragraph.is_empty());
+    let message = paragraphs.next().unwrap_or_default();
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let tip = paragraphs.find_map(|paragraph| paragraph.strip_prefix("tip: "));
+    let hint = tip.unwrap_or("`fracture --help` lists the commands, `fracture COMMAND --help` what each takes");
+    json!({ "error": {
+        "kind": ErrorKind::Pipeline.name(), "message": message, "causes": [], "hint": hint, "at": null,
     } })
 }
 

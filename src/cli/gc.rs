@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::failure::{Exit, Failure, printable};
 use super::units::{age_text, bytes, bytes_text, columns, duration};
 use super::{StoreArgs, print, runs};
-use crate::engine::history::{RunRecord, runs as recorded_runs};
+use crate::engine::history::{RunRecord, runs as recorded_runs, sweep_lists};
 use crate::engine::pins::{Pin, pins};
 use crate::engine::projects::{Reached, forget, reach};
 use crate::engine::store_error;
@@ -302,6 +302,7 @@ impl Collection {
                 inventory::remove_file(store, &path).map_err(store_error)?;
             }
         }
+        sweep_lists(store);
         self.compact(store)
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod because;
 mod cache;
 mod diff;
 mod failure;
@@ -108,6 +109,9 @@ struct SpecArgs {
     /// The store's folder (default: `.fracture` in the project's root).
     #[arg(long, value_name = "DIR", env = "FRACTURE_STORE")]
     store: Option<PathBuf>,
+    /// Refuse a pipeline of more tasks (default: 200000).
+    #[arg(long, value_name = "N", hide = true)]
+    max_tasks: Option<usize>,
 }
 
 #[derive(Debug, Args)]
@@ -255,8 +259,14 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors; clap knows where each is printed.
-            let _ = error.print();
+            // Nothing is parsed yet, so programs are told by their word alone.
+            let as_json = std::env::args_os().any(|argument| argument == "--json");
+            if as_json && error.use_stderr() {
+                eprintln!("{}", failure::usage_json(&error));
+            } else {
+                // Help and version are no errors; clap knows where each is printed.
+                let _ = error.print();
+            }
             return if error.use_stderr() {
                 Exit::Usage.into()
             } else {

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::because::{because_lines, short};
 use super::failure::{Exit, Failure, printable};
 use super::project::Project;
 use super::{PlanArgs, WhyArgs, print};
-use crate::engine::keys::Change;
 use crate::engine::lock::Lock;
 use crate::engine::plan::State;
 
@@ -27,16 +27,16 @@ pub fn plan(args: &PlanArgs, as_json: bool) -> Result<Exit, Failure> {
         counts[planned.state as usize] += 1;
         if as_json {
             let key = planned.result.as_ref().map(|result| result.action);
-            let key = key.or(planned.action.as_ref().map(|(action, _)| *action));
+            let key = key.or(planned.action.as_deref().map(|(action, _)| *action));
             listed.push(json!({
                 "task": task.name, "stage": pipeline.stages[task.stage].name, "action": planned.state.name(),
                 "key": key, "because": because,
             }));
         } else if planned.state != State::Cached {
             text.push_str(&format!("{:8} {}\n", planned.state.name(), printable(&task.name)));
-            because
-                .iter()
-                .for_each(|change| text.push_str(&format!("         {}\n", change_text(change))));
+            for line in because_lines(&because, task.declaration.name) {
+                text.push_str(&format!("         {}\n", printable(&line)));
+            }
         }
     }
     if as_json {
@@ -77,13 +77,13 @@ pub fn why(args: &WhyArgs, as_json: bool) -> Result<Exit, Failure> {
             .as_ref()
             .map(|result| workspace.records.by_action(&result.action));
         let record = record.transpose().map_err(crate::engine::store_error)?.flatten();
-        let parts = match (&record, &planned.action) {
+        let parts = match (&record, planned.action.as_deref()) {
             (Some(record), _) => crate::engine::plan::recorded_parts(&record.parts),
             (None, Some((_, parts))) => parts.clone(),
             (None, None) => plan.recipe_parts(task, pipeline),
         };
         let key = planned.result.as_ref().map(|result| result.action);
-        let key = key.or(planned.action.as_ref().map(|(action, _)| *action));
+        let key = key.or(planned.action.as_deref().map(|(action, _)| *action));
         if as_json {
             listed.push(json!({
                 "task": task.name, "action": planned.state.name(), "recipe": planned.recipe, "key": key,
@@ -98,9 +98,9 @@ pub fn why(args: &WhyArgs, as_json: bool) -> Result<Exit, Failure> {
         text.push_str(&format!("  recipe {}\n", planned.recipe.short()));
         if planned.state != State::Cached {
             text.push_str("  because\n");
-            because
-                .iter()
-                .for_each(|change| text.push_str(&format!("    {}\n", change_text(change))));
+            for line in because_lines(&because, task.declaration.name) {
+                text.push_str(&format!("    {}\n", printable(&line)));
+            }
         }
         text.push_str("  the key is made of\n");
         for part in &parts {
@@ -121,42 +121,4 @@ pub fn why(args: &WhyArgs, as_json: bool) -> Result<Exit, Failure> {
     }
     print(&text)?;
     Ok(Exit::Done)
-}
-
-/// A change as people read it: `parameter temperature: 0.6 → 0.8`.
-pub fn change_text(change: &Change) -> String {
-    let part = printable(&change.part);
-    match (&change.was, &change.now) {
-        (Some(was), Some(now)) => format!("{part}: {} → {}", short(was), short(now)),
-        (None, Some(now)) => format!("{part}: {}", short(now)),
-        (Some(was), None) => format!("{part}: {} → gone", short(was)),
-        (None, None) => part,
-    }
-}
-
-/// A value for people: digests by their first digits.
-fn short(value: &Value) -> String {
-    match value {
-        Value::String(text) if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
-            format!("{}…", &text[..12])
-        }
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            let shown: Vec<String> = items.iter().take(6).map(short).collect();
-            let rest = if items.len() > 6 {
-                format!(", … {} in all", items.len())
-            } else {
-                String::new()
-            };
-            format!("[{}{rest}]", shown.join(", "))
-        }
-        Value::Object(map) => {
-            let shown: Vec<String> = map
-                .iter()
-                .map(|(name, value)| format!("{name}: {}", short(value)))
-                .collect();
-            format!("{{{}}}", shown.join(", "))
-        }
-        other => other.to_string(),
-    }
 }

@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fracture_language::Pipeline;
+use fracture_language::{Location, Pipeline};
 use fracture_stage::{Error, ErrorKind};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -20,7 +20,7 @@ pub fn reader(pipeline: &Pipeline, json_events: bool, json: bool) -> Box<dyn Sin
     if json_events {
         Box::new(JsonLines)
     } else if json {
-        Box::new(JsonErrors)
+        Box::new(JsonErrors::new(pipeline))
     } else if std::io::stderr().is_terminal() && std::env::var("TERM").is_ok_and(|term| term != "dumb") {
         Box::new(Bars::new(pipeline))
     } else {
@@ -40,12 +40,31 @@ impl Sink for JsonLines {
 }
 
 /// Only what failed, as JSON errors, one a line: stderr of a program that asked for JSON.
-struct JsonErrors;
+struct JsonErrors {
+    /// Where each stage is said.
+    places: BTreeMap<String, Location>,
+}
+
+impl JsonErrors {
+    fn new(pipeline: &Pipeline) -> Self {
+        let places = pipeline
+            .stages
+            .iter()
+            .map(|stage| (stage.name.clone(), stage.at.clone()));
+        Self {
+            places: places.collect(),
+        }
+    }
+}
 
 impl Sink for JsonErrors {
     fn event(&self, event: &Event) {
         if let Event::Failed {
-            message, causes, hint, ..
+            stage,
+            message,
+            causes,
+            hint,
+            ..
         } = event
         {
             let error = Error {
@@ -53,7 +72,8 @@ impl Sink for JsonErrors {
                 hint: hint.clone(),
                 ..Error::new(ErrorKind::Task, message.clone())
             };
-            let _ = writeln!(std::io::stderr().lock(), "{}", error_json(&error));
+            let told = error_json(&error, self.places.get(stage));
+            let _ = writeln!(std::io::stderr().lock(), "{told}");
         }
     }
 }

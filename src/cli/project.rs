@@ -1,11 +1,12 @@
 //! From the command line's words to a compiled pipeline and an opened store.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fracture_language::{
-    CompileOptions, Diagnostic, Diagnostics, MAX_TASKS, Pipeline, TaskId, compile, project_root, select,
+    CompileOptions, Diagnostic, Diagnostics, MAX_BYTES, MAX_TASKS, Pipeline, TaskId, compile, project_root, select,
 };
 use fracture_stage::{Error, ErrorKind};
 
@@ -35,7 +36,7 @@ impl Project {
     /// All that is wrong with the pipeline.
     pub fn compile(args: &SpecArgs) -> Result<Self, Failure> {
         let path = &args.spec;
-        let bytes = fs::read(path).map_err(|error| {
+        let bytes = pipeline_bytes(path).map_err(|error| {
             Error::pipeline(format!("can not read the pipeline `{}`", path.display()))
                 .cause(error)
                 .hint("the first argument is the path of a pipeline's YAML file")
@@ -51,7 +52,7 @@ impl Project {
             profiles: args.profile.clone(),
             sets: args.set.clone(),
             env: &|name| std::env::var(name).ok(),
-            max_tasks: MAX_TASKS,
+            max_tasks: args.max_tasks.unwrap_or(MAX_TASKS),
         };
         let store = args.store.clone().unwrap_or_else(|| root.join(".fracture"));
         // A profile without a lock file of its own reads the same files as the pipeline without it.
@@ -155,6 +156,21 @@ impl Project {
         let plan = project.plan(&workspace)?;
         Ok((project, workspace, plan))
     }
+}
+
+/// The bytes of a pipeline's file. Of one that is longer than any pipeline no more is read than that takes to see.
+fn pipeline_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    if length > MAX_BYTES as u64 {
+        let (length, most) = (length >> 20, MAX_BYTES >> 20);
+        return Err(io::Error::other(format!(
+            "it has {length} MB; a pipeline has at most {most} MB"
+        )));
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A path relative to the current folder where that is shorter, for people.

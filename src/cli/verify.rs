@@ -1,13 +1,49 @@
 //! `verify`: recorded results are computed again on their recorded inputs, and nothing is written.
 
+use fracture_cache::{Artifact, Record};
+use fracture_language::Task;
+use fracture_stage::{Declaration, Error, ErrorKind};
 use serde_json::{Value, json};
 
 use super::failure::{Exit, Failure, printable};
 use super::project::Project;
 use super::{VerifyArgs, print};
 use crate::catalogue::catalogue;
-use crate::engine::alone::{Agreement, AloneOptions, compare, execute};
-use crate::engine::{TaskManifest, store_error};
+use crate::engine::agreement::{Agreement, compare};
+use crate::engine::alone::{AloneOptions, execute};
+use crate::engine::plan::Plan;
+use crate::engine::{TaskManifest, Workspace, store_error};
+
+/// The column by which rows of a served model say so.
+const SERVED: &str = "served";
+
+/// What is found of a task.
+enum Finding {
+    /// There is no result.
+    Missing,
+    /// It can not be computed again, or nothing is promised of it.
+    Unverifiable(String),
+    /// It was computed again; what differs, if anything does.
+    Computed(Agreement, Option<String>),
+}
+
+impl Finding {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Missing => "not there",
+            Self::Unverifiable(_) => "unverifiable",
+            Self::Computed(agreement, _) => agreement.name(),
+        }
+    }
+
+    fn what(&self) -> Option<&str> {
+        match self {
+            Self::Missing => None,
+            Self::Unverifiable(why) => Some(why),
+            Self::Computed(_, what) => what.as_deref(),
+        }
+    }
+}
 
 /// Computes results again and says of each whether it came out the same.
 pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
@@ -17,7 +53,7 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
     let mut tasks: Vec<_> = pipeline
         .tasks
         .iter()
-        .filter(|task| chosen.is_empty() || chosen.contains(&task.id))
+        .filter(|task| args.only.is_empty() || chosen.contains(&task.id))
         .collect();
     if let Some(count) = args.sample {
         shuffle(&mut tasks);
@@ -34,59 +70,92 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
     let mut worst = Agreement::Bits;
     let (mut missing, mut unverifiable) = (0, 0);
     for task in tasks {
-        let planned = &plan.tasks[task.id.0 as usize];
-        let (Some(result), Some(inputs)) = (&planned.result, plan.inputs(task)) else {
-            missing += 1;
-            listed.push(json!({ "task": task.name, "agreement": "not there", "what": null }));
-            continue;
-        };
-        let record = workspace.records.by_action(&result.action).map_err(store_error)?;
-        let Some(record) = record else {
-            missing += 1;
-            continue;
-        };
-        if let Err(error) = workspace.present(&planned.files) {
-            unverifiable += 1;
-            if !as_json {
-                print(&format!(
-                    "{:12} {} ({})\n",
-                    "unverifiable",
-                    printable(&task.name),
-                    printable(&error.message)
-                ))?;
-            }
-            listed.push(json!({ "task": task.name, "agreement": "unverifiable", "what": error.message }));
-            continue;
+        let found = look(task, &plan, &workspace, &kinds, options)?;
+        match &found {
+            Finding::Missing => missing += 1,
+            Finding::Unverifiable(_) => unverifiable += 1,
+            Finding::Computed(agreement, _) => worst = worst.max(*agreement),
         }
-        let manifest = TaskManifest::new(task, inputs);
-        let product = execute(&manifest, &workspace, &kinds, options)?;
-        let (agreement, what) = compare(&record, &product, &workspace)?;
-        worst = worst.max(agreement);
-        if !as_json {
-            let what = what
-                .as_ref()
+        if as_json {
+            listed.push(json!({ "task": task.name, "agreement": found.name(), "what": found.what() }));
+        } else if !matches!(found, Finding::Missing) {
+            let what = found
+                .what()
                 .map_or_else(String::new, |what| format!(" ({})", printable(what)));
-            print(&format!("{:12} {}{what}\n", agreement.name(), printable(&task.name)))?;
+            print(&format!("{:12} {}{what}\n", found.name(), printable(&task.name)))?;
         }
-        listed.push(json!({ "task": task.name, "agreement": agreement.name(), "what": what }));
     }
     if as_json {
         print(&format!(
             "{}\n",
             serde_json::to_string_pretty(&Value::Array(listed)).unwrap_or_default()
         ))?;
-    }
-    if unverifiable > 0 {
-        eprintln!("{unverifiable} tasks can not be verified without their files; put them back to verify them");
-    }
-    if missing > 0 {
-        eprintln!("{missing} tasks have no result to verify; `fracture run` computes them");
+    } else {
+        // With --json the list says all this.
+        if unverifiable > 0 {
+            eprintln!("{unverifiable} tasks can not be verified; what is in brackets says why");
+        }
+        if missing > 0 {
+            eprintln!("{missing} tasks have no result to verify; `fracture run` computes them");
+        }
     }
     Ok(if worst == Agreement::Different {
         Exit::Different
     } else {
         Exit::Done
     })
+}
+
+/// Computes the result of one task again, unless that says nothing.
+fn look(
+    task: &Task,
+    plan: &Plan,
+    workspace: &Workspace,
+    kinds: &[Declaration],
+    options: AloneOptions,
+) -> Result<Finding, Error> {
+    let planned = &plan.tasks[task.id.index()];
+    let (Some(result), Some(inputs)) = (&planned.result, plan.inputs(task)) else {
+        return Ok(Finding::Missing);
+    };
+    let Some(record) = workspace.records.by_action(&result.action).map_err(store_error)? else {
+        return Ok(Finding::Missing);
+    };
+    if is_served(task, &record) {
+        // Asking again costs money and promises nothing.
+        let why = "a served model computed it, and nothing is promised of those";
+        return Ok(Finding::Unverifiable(why.to_owned()));
+    }
+    if let Err(error) = workspace.present(&planned.files) {
+        return Ok(Finding::Unverifiable(error.message));
+    }
+    let product = match execute(&TaskManifest::new(task, inputs), workspace, kinds, options) {
+        Ok(product) => product,
+        // It was computed once, so that it fails now is a difference; the others are looked at all the same.
+        Err(error) if error.kind == ErrorKind::Task => {
+            let why = format!("it fails now: {}", error.message);
+            return Ok(Finding::Computed(Agreement::Different, Some(why)));
+        }
+        Err(error) => return Err(error),
+    };
+    let (agreement, what) = compare(&record, &product, workspace)?;
+    Ok(Finding::Computed(agreement, what))
+}
+
+/// Whether a served model gave the rows: then a constant of the stage's own, or a column that it added, says `served`.
+fn is_served(task: &Task, record: &Record) -> bool {
+    let constants = task.implementation.constants();
+    let constant = constants.iter().find(|(name, ..)| name == SERVED);
+    let stored = || {
+        let tables = record.outputs.iter().filter_map(|output| match &output.artifact {
+            Artifact::Table(table) => Some(table),
+            _ => None,
+        });
+        tables
+            .flat_map(|table| &table.columns)
+            .any(|column| column.name == SERVED)
+    };
+    constant.map_or_else(stored, |(_, value, _)| *value != Value::Bool(false))
 }
 
 /// A random order: which tasks are looked at is no result, so chance may decide.

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use fracture_cache::Digest;
 use fracture_cache::digest::{Lineage, Row};
-use fracture_cache::{Artifact, ColumnType, Digest, Record, Table, column_digest, column_type};
 use fracture_stage::stage::{RowState, RowWise};
 use fracture_stage::{
     Declaration, Error, Inputs, Open, Outcome, Output, Product, Request, RowError, Shape, Ticket, Work,
@@ -15,7 +15,7 @@ use fracture_stage::{
 use super::publish::{input_rows, with_parent};
 use super::views::OutputSpec;
 use super::workspace::Workspace;
-use super::{TaskManifest, keys, store_error};
+use super::{TaskManifest, keys};
 
 /// How surroundings are used.
 #[derive(Debug, Clone, Copy)]
@@ -115,118 +115,4 @@ fn run_rows(rows: &dyn RowWise, inputs: &Inputs, lineage: &Digest<Lineage>, open
     };
     let states: Vec<RowState<'_>> = plan.rows.iter().map(state).collect();
     rows.finish(inputs, &plan, &states)
-}
-
-/// How a result that was computed again compares with the recorded one, from best to worst.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Agreement {
-    /// Every value is the same, bit for bit.
-    Bits,
-    /// Texts, tokens, counts and flags are the same; some number differs by at most 1e-5.
-    Tolerance,
-    /// Something differs.
-    Different,
-}
-
-impl Agreement {
-    /// The word that people read.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Bits => "bits",
-            Self::Tolerance => "tolerance",
-            Self::Different => "DIFFERENT",
-        }
-    }
-}
-
-/// How far numbers may be apart that still agree.
-const TOLERANCE: f64 = 1e-5;
-
-/// Compares what a task gave now with its record; says what differs first.
-///
-/// # Errors
-/// When the recorded tables can not be read.
-pub fn compare(
-    record: &Record,
-    product: &Product,
-    workspace: &Workspace,
-) -> Result<(Agreement, Option<String>), Error> {
-    let mut worst = (Agreement::Bits, None);
-    let mut note = |agreement: Agreement, what: String| {
-        if agreement > worst.0 {
-            worst = (agreement, Some(what));
-        }
-    };
-    for output in &record.outputs {
-        let Some(now) = product.outputs.get(Some(&output.name)) else {
-            note(Agreement::Different, format!("output `{}` is gone", output.name));
-            continue;
-        };
-        match (&output.artifact, now) {
-            (Artifact::Table(table), Output::Table { batch, .. }) => {
-                let columns: Vec<_> = batch
-                    .schema()
-                    .fields()
-                    .iter()
-                    .map(|field| field.name().clone())
-                    .collect();
-                for column in &table.columns {
-                    let Some(index) = columns.iter().position(|name| *name == column.name) else {
-                        note(Agreement::Different, format!("column `{}` is gone", column.name));
-                        continue;
-                    };
-                    let array = batch.column(index);
-                    let kind = column_type(array.data_type()).unwrap_or(column.kind);
-                    let digest = column_digest(kind, &[Arc::clone(array)]).map_err(store_error)?;
-                    if digest != column.content {
-                        note(
-                            near(table, &column.name, kind, array, workspace)?,
-                            format!("column `{}`", column.name),
-                        );
-                    }
-                }
-                if table.rows != batch.num_rows() as u64 || table.columns.len() != columns.len() {
-                    note(Agreement::Different, format!("the shape of `{}`", output.name));
-                }
-            }
-            (Artifact::Blob(digest, _), Output::Blob(bytes)) => {
-                if *digest != Digest::of(bytes) {
-                    note(Agreement::Different, format!("the bytes of `{}`", output.name));
-                }
-            }
-            _ => note(Agreement::Different, format!("the sort of output `{}`", output.name)),
-        }
-    }
-    Ok(worst)
-}
-
-fn near(
-    table: &Table,
-    name: &str,
-    kind: ColumnType,
-    now: &arrow::array::ArrayRef,
-    workspace: &Workspace,
-) -> Result<Agreement, Error> {
-    use arrow::array::AsArray as _;
-    use arrow::datatypes::{DataType, Float64Type};
-    if !matches!(kind, ColumnType::F32 | ColumnType::F64) {
-        return Ok(Agreement::Different);
-    }
-    let was = workspace.store.read_column(table, name).map_err(store_error)?;
-    let cast = |array: &arrow::array::ArrayRef| arrow::compute::cast(array, &DataType::Float64).ok();
-    let (Some(was), Some(now)) = (cast(&was), cast(now)) else {
-        return Ok(Agreement::Different);
-    };
-    let (was, now) = (was.as_primitive::<Float64Type>(), now.as_primitive::<Float64Type>());
-    let close = was.len() == now.len()
-        && was.iter().zip(now.iter()).all(|pair| match pair {
-            (Some(was), Some(now)) => (was - now).abs() <= TOLERANCE || (was.is_nan() && now.is_nan()),
-            (None, None) => true,
-            _ => false,
-        });
-    Ok(if close {
-        Agreement::Tolerance
-    } else {
-        Agreement::Different
-    })
 }

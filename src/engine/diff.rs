@@ -138,6 +138,8 @@ impl Difference {
 pub struct TaskDiff {
     /// Its name.
     pub task: String,
+    /// Its stage kind, where the store knows it.
+    pub kind: Option<String>,
     /// How it differs.
     pub change: Difference,
     /// Rows of its main table before and now, as far as they are known.
@@ -200,6 +202,7 @@ pub fn diff(sides: [&Side; 2], results: Option<&Results>) -> Result<Diff, Error>
         };
         let mut task = TaskDiff {
             task: name.clone(),
+            kind: None,
             change,
             rows: (pair[0].and_then(|task| task.rows), pair[1].and_then(|task| task.rows)),
             because: Vec::new(),
@@ -220,6 +223,8 @@ fn compare(task: &mut TaskDiff, pair: [&SideTask; 2], results: &Results) -> Resu
     if let [Some(was), Some(now)] = &records {
         task.because = keys::changes(&recorded_parts(&was.parts), &recorded_parts(&now.parts));
     }
+    let kind = |record: &Record| record.kind.split(' ').next().map(str::to_owned);
+    task.kind = records[1].as_ref().or(records[0].as_ref()).and_then(kind);
     if task.change != Difference::Changed {
         return Ok(());
     }

@@ -2,16 +2,18 @@
 //! events. Both lie in the store's folder `runs`, as `ID.json` and `ID.events.jsonl`. An id begins with the time, so that
 //! names sort by age. Clock and environment come in as values.
 
+mod read;
+
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fracture_cache::digest::Action;
+use fracture_cache::digest::{Action, Bytes};
 use fracture_cache::live::{Presence, Role, announce, present};
-use fracture_cache::{Digest, Store};
+use fracture_cache::{Digest, Framed, Store};
 use fracture_language::Pipeline;
 use fracture_stage::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,8 @@ use super::event::{Event, Sink, Summary};
 use super::lock::replace_by;
 use super::plan::Plan;
 use super::store_error;
+use read::list_path;
+pub use read::{DatedRun, runs, sweep_lists};
 
 /// Seconds between two writings of the log.
 const FLUSH: f64 = 0.25;
@@ -109,6 +113,10 @@ pub struct RunRecord<T = Vec<TaskRun>> {
     pub summary: Option<Summary>,
     /// Its tasks in the pipeline's order, when it came to an end.
     pub tasks: T,
+    /// The list that holds its tasks, in the folder `lists`. Runs that find everything done share one: their records stay
+    /// small, and are written at once. Readers put the tasks in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<String>,
 }
 
 /// A task of a run as it is written: [`TaskRun`] without a copy of its name.
@@ -125,6 +133,43 @@ struct Tasks<'a> {
     pipeline: &'a Pipeline,
     plan: &'a Plan,
     fates: &'a HashMap<String, (Fate, f64)>,
+}
+
+impl Tasks<'_> {
+    /// What tells lists apart: names and actions. Only lists in which nothing ran are told apart so.
+    fn digest(&self) -> String {
+        let mut framed = Framed::new("run tasks");
+        for (task, planned) in self.pipeline.tasks.iter().zip(&self.plan.tasks) {
+            framed.text(&task.name);
+            match &planned.result {
+                Some(result) => framed.digest(&result.action),
+                None => framed.number(0),
+            };
+        }
+        framed.finish::<Bytes>().hex()[..32].to_owned()
+    }
+}
+
+impl<T> RunRecord<T> {
+    /// The same run with other tasks.
+    fn with<U>(self, tasks: U) -> RunRecord<U> {
+        RunRecord {
+            id: self.id,
+            pipeline: self.pipeline,
+            path: self.path,
+            root: self.root,
+            profiles: self.profiles,
+            who: self.who,
+            when: self.when,
+            what: self.what,
+            versions: self.versions,
+            machine: self.machine,
+            outcome: self.outcome,
+            summary: self.summary,
+            tasks,
+            list: self.list,
+        }
+    }
 }
 
 impl Serialize for Tasks<'_> {
@@ -239,6 +284,7 @@ impl History {
             outcome: Outcome::Unfinished,
             summary: None,
             tasks: Vec::new(),
+            list: None,
         };
         write(&path, &record)?;
         let log_path = folder.join(format!("{id}.events.jsonl"));
@@ -274,25 +320,26 @@ impl History {
             plan,
             fates: &state.fates,
         };
-        let begun = self.record.clone();
-        write(
-            &self.path,
-            &RunRecord {
-                id: begun.id,
-                pipeline: begun.pipeline,
-                path: begun.path,
-                root: begun.root,
-                profiles: begun.profiles,
-                who: begun.who,
-                when: begun.when,
-                what: begun.what,
-                versions: begun.versions,
-                machine: begun.machine,
-                outcome,
-                summary: state.summary,
-                tasks,
-            },
-        )
+        let record = |tasks, list| RunRecord {
+            tasks,
+            list,
+            outcome,
+            summary: state.summary,
+            ..self.record.clone()
+        };
+        if state.fates.is_empty() {
+            let name = tasks.digest();
+            let path = list_path(&self.folder(), &name);
+            if !path.is_file() {
+                write(&path, &tasks)?;
+            }
+            return write(&self.path, &record(Vec::new(), Some(name)));
+        }
+        write(&self.path, &record(Vec::new(), None).with(tasks))
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.path.parent().map(Path::to_owned).unwrap_or_default()
     }
 }
 
@@ -338,7 +385,7 @@ impl State {
     }
 }
 
-fn write(path: &Path, record: &RunRecord<impl Serialize>) -> Result<(), Error> {
+fn write(path: &Path, record: &impl Serialize) -> Result<(), Error> {
     let written = replace_by(path, |file| {
         let mut out = BufWriter::with_capacity(1 << 16, file);
         serde_json::to_writer(&mut out, record)?;
@@ -354,43 +401,6 @@ fn unwritten(path: &Path, error: std::io::Error) -> Error {
     )
     .cause(error)
     .hint("results are not affected; free some space or make the folder writable")
-}
-
-/// A run with the time at which its record was written.
-pub type DatedRun = (RunRecord, SystemTime);
-
-/// The runs of a store, the latest first, each with the time at which its record was written; and the files that are no
-/// whole record.
-///
-/// # Errors
-/// When the folder can not be read.
-pub fn runs(store: &Store) -> Result<(Vec<DatedRun>, Vec<PathBuf>), Error> {
-    let folder = store.root().join("runs");
-    let unreadable = |error| Error::new(ErrorKind::Store, format!("can not read `{}`", folder.display())).cause(error);
-    let entries = match fs::read_dir(&folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
-        other => other.map_err(unreadable)?,
-    };
-    let (mut found, mut damaged) = (Vec::new(), Vec::new());
-    for entry in entries {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_none_or(|ending| ending != "json") {
-            continue;
-        }
-        let written = fs::metadata(&path)
-            .and_then(|meta| meta.modified())
-            .map_err(unreadable)?;
-        let record = fs::read(&path)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice::<RunRecord>(&bytes).ok());
-        match record {
-            Some(record) => found.push((record, written)),
-            None => damaged.push(path),
-        }
-    }
-    found.sort_by(|(one, _), (other, _)| other.id.cmp(&one.id));
-    damaged.sort();
-    Ok((found, damaged))
 }
 
 /// Arguments without the values that may be secrets: `--set` of a path with a name like a secret's.

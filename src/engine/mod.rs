@@ -1,5 +1,6 @@
 //! The engine: keys, plan, run. It joins the language, the store and the stages, and tells what happens as events.
 
+pub mod agreement;
 pub mod alone;
 pub mod diff;
 pub mod disk;
@@ -8,6 +9,7 @@ pub mod history;
 pub mod join;
 pub mod keys;
 pub mod lock;
+mod looking;
 pub mod memory;
 pub mod pins;
 pub mod plan;

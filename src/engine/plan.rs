@@ -1,20 +1,23 @@
 //! The plan: which tasks have their result, which would run, and why.
 
+mod explain;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use fracture_cache::digest::{Action, Recipe};
+use fracture_cache::digest::{Action, Bytes, Recipe};
 use fracture_cache::{Artifact, Digest};
 use fracture_language::{Pipeline, Task, TaskId};
 use fracture_stage::{Error, Inputs, PartText, Shape};
-use serde_json::{Value, json};
 
-use super::keys::{self, Change, Files, RecipeInput, RecipeKeys};
+use super::keys::{self, Files, RecipeInput, RecipeKeys};
 use super::lock::{FileLine, Lock, NO_COMMIT, TaskLine};
+use super::looking::Looking;
 pub use super::result::TaskResult;
 use super::store_error;
 use super::views::OutputSpec;
 use super::workspace::Workspace;
+pub use explain::{parts_to_record, recorded_parts};
 
 /// What a plan says of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +55,7 @@ pub struct PlannedTask {
     /// Its result, when it is there.
     pub result: Option<Arc<TaskResult>>,
     /// Its action key and the parts of that, when its inputs are there.
-    pub action: Option<(Digest<Action>, Vec<PartText>)>,
+    pub action: Option<Box<(Digest<Action>, Vec<PartText>)>>,
 }
 
 impl PlannedTask {
@@ -68,14 +71,17 @@ impl PlannedTask {
 }
 
 /// What the tasks of a plan have in common.
-#[derive(Default)]
-struct Shared {
+struct Shared<'a> {
     keys: RecipeKeys,
     /// The files by the address of the implementation, which the pipeline holds.
     files: HashMap<usize, Files>,
+    /// Objects that are known not to be there.
+    gone: &'a HashSet<Digest<Bytes>>,
+    /// Looks at the objects of the results that are counted on.
+    looking: &'a mut Looking,
 }
 
-impl Shared {
+impl Shared<'_> {
     fn files(&mut self, task: &Task, workspace: &Workspace) -> Result<Files, Error> {
         let address = Arc::as_ptr(&task.implementation).addr();
         if let Some(files) = self.files.get(&address) {
@@ -102,20 +108,37 @@ impl Plan {
     /// # Errors
     /// When a file that a task depends on is missing or unreadable, or the store can not be read.
     pub fn new(pipeline: &Pipeline, workspace: &Workspace) -> Result<Self, Error> {
+        // A record that turns out damaged and an object that is not there count as absent from then on, so this comes to
+        // an end.
+        let mut gone = HashSet::new();
         loop {
-            // A record that turns out damaged counts as absent from then on, so this comes to an end.
-            if let Some(plan) = Self::attempt(pipeline, workspace)? {
+            let mut looking = Looking::new(&workspace.store);
+            let planned = Self::attempt(pipeline, workspace, &gone, &mut looking);
+            let absent = looking.end();
+            if !absent.is_empty() {
+                gone.extend(absent);
+            } else if let Some(plan) = planned? {
                 return Ok(plan);
             }
         }
     }
 
-    /// Plans; `None` when a record that was counted on turned out damaged.
-    fn attempt(pipeline: &Pipeline, workspace: &Workspace) -> Result<Option<Self>, Error> {
+    /// Plans without the results whose objects are gone; `None` when a record that was counted on turned out damaged.
+    fn attempt(
+        pipeline: &Pipeline,
+        workspace: &Workspace,
+        gone: &HashSet<Digest<Bytes>>,
+        looking: &mut Looking,
+    ) -> Result<Option<Self>, Error> {
         let mut plan = Self {
             tasks: Vec::with_capacity(pipeline.tasks.len()),
         };
-        let mut shared = Shared::default();
+        let mut shared = Shared {
+            keys: RecipeKeys::default(),
+            files: HashMap::new(),
+            gone,
+            looking,
+        };
         for task in &pipeline.tasks {
             let planned = plan
                 .task(task, pipeline, workspace, &mut shared)
@@ -135,7 +158,7 @@ impl Plan {
         task: &Task,
         pipeline: &Pipeline,
         workspace: &Workspace,
-        shared: &mut Shared,
+        shared: &mut Shared<'_>,
     ) -> Result<PlannedTask, Error> {
         let files = shared.files(task, workspace)?;
         let recipe = shared.keys.recipe(task, &files, &self.recipe_inputs(task, pipeline));
@@ -147,14 +170,14 @@ impl Plan {
             result: None,
             action: None,
         };
-        planned.result = self.found(task, &recipe, workspace)?.map(Arc::new);
+        planned.result = self.found(task, &recipe, workspace, shared)?.map(Arc::new);
         if planned.result.is_none()
             && let Some(inputs) = self.inputs(task)
         {
             let opened = open_inputs(&inputs, workspace);
             let (action, parts) = keys::action(task.implementation.as_ref(), &planned.files, &opened);
             planned.result = self.stored(task, action, workspace)?.map(Arc::new);
-            planned.action = Some((action, parts));
+            planned.action = Some(Box::new((action, parts)));
             planned.state = State::Run;
         }
         if planned.result.is_some() {
@@ -189,14 +212,21 @@ impl Plan {
 
     /// The result of the record to which a recipe led last, when it is whole. Its outputs are looked at when they are asked
     /// for: mostly nobody does.
-    fn found(&self, task: &Task, recipe: &Digest<Recipe>, workspace: &Workspace) -> Result<Option<TaskResult>, Error> {
+    fn found(
+        &self,
+        task: &Task,
+        recipe: &Digest<Recipe>,
+        workspace: &Workspace,
+        shared: &mut Shared<'_>,
+    ) -> Result<Option<TaskResult>, Error> {
         let Some(found) = workspace.records.find(recipe).map_err(store_error)? else {
             return Ok(None);
         };
-        let holds = |(digest, size): &(_, u64)| workspace.store.contains(digest, *size);
-        if !found.object.iter().chain(&found.objects).all(holds) {
+        let mut objects = found.object.iter().chain(&found.objects);
+        if objects.any(|(digest, _)| shared.gone.contains(digest)) {
             return Ok(None);
         }
+        shared.looking.at(&found);
         let before = if task.declaration.shape == Shape::Map {
             let first = task.inputs.first().and_then(|connection| connection.sources.first());
             let before = first.and_then(|first| Some((first, self.tasks[first.task.index()].result.as_ref()?)));
@@ -237,66 +267,6 @@ impl Plan {
         stored(task, action, workspace, |id| {
             self.tasks.get(id.0 as usize).and_then(|planned| planned.result.clone())
         })
-    }
-
-    /// Why a task would run: what differs from its line in the lock file.
-    pub fn because(&self, task: &Task, pipeline: &Pipeline, workspace: &Workspace, lock: &Lock) -> Vec<Change> {
-        let planned = &self.tasks[task.id.0 as usize];
-        if planned.state == State::Cached {
-            return Vec::new();
-        }
-        let waiting = task.inputs.iter().flat_map(|connection| &connection.sources);
-        let waiting = waiting.filter(|source| self.tasks[source.task.0 as usize].state != State::Cached);
-        let mut because: Vec<Change> = waiting
-            .map(|source| {
-                let before = &pipeline.tasks[source.task.0 as usize];
-                let now = Some(Value::String(
-                    self.tasks[source.task.0 as usize].state.name().to_owned(),
-                ));
-                Change {
-                    part: format!("input {}", before.name),
-                    was: None,
-                    now,
-                }
-            })
-            .collect();
-        let before = lock.task(&task.name, &planned.recipe);
-        let recorded = before.and_then(|line| workspace.records.by_action(&line.key).ok().flatten());
-        match (recorded, &planned.action) {
-            (Some(record), Some((_, parts))) => because.extend(keys::changes(&recorded_parts(&record.parts), parts)),
-            (Some(record), None) => {
-                // The inputs are not there, so only the task's own parts can be compared.
-                let own = |parts: Vec<PartText>| -> Vec<PartText> {
-                    parts
-                        .into_iter()
-                        .filter(|part| part.role != fracture_stage::Role::Input)
-                        .collect()
-                };
-                let now = own(self.recipe_parts(task, pipeline));
-                let was = own(recorded_parts(&record.parts));
-                because.extend(keys::changes(&was, &now));
-            }
-            (None, _) if before.is_some() => {
-                because.push(Change {
-                    part: "record".to_owned(),
-                    was: None,
-                    now: Some(json!("not in the store")),
-                });
-            }
-            (None, _) => because.push(Change {
-                part: "result".to_owned(),
-                was: None,
-                now: Some(json!("never computed")),
-            }),
-        }
-        if because.is_empty() {
-            because.push(Change {
-                part: "result".to_owned(),
-                was: None,
-                now: Some(json!("lost or incomplete")),
-            });
-        }
-        because
     }
 
     /// The lock file that this plan's results make.
@@ -346,7 +316,7 @@ pub fn inputs_from(
     result: impl Fn(TaskId) -> Option<Arc<TaskResult>>,
 ) -> Option<Vec<(String, Vec<OutputSpec>)>> {
     let mut ports = Vec::with_capacity(task.inputs.len());
-    for connection in &task.inputs {
+    for connection in task.inputs.iter() {
         let mut specs = Vec::with_capacity(connection.sources.len());
         for source in &connection.sources {
             let result = result(source.task)?;
@@ -409,34 +379,4 @@ pub fn as_seen(
         None
     };
     TaskResult::seen(task, action, rows, outputs.collect(), before.as_deref())
-}
-
-/// Parts as a record keeps them.
-pub fn parts_to_record(parts: &[PartText]) -> Vec<fracture_cache::record::PartText> {
-    let kept = parts.iter().map(|part| fracture_cache::record::PartText {
-        role: part.role.name().to_owned(),
-        name: part.name.clone(),
-        value: part.value.clone(),
-    });
-    kept.collect()
-}
-
-/// Parts of a record; roles that this version does not know are left out.
-pub fn recorded_parts(parts: &[fracture_cache::record::PartText]) -> Vec<PartText> {
-    let roles: HashMap<&str, fracture_stage::Role> = {
-        use fracture_stage::Role::{Constant, File, Input, Kind, Parameter};
-        [Kind, Parameter, File, Constant, Input]
-            .into_iter()
-            .map(|role| (role.name(), role))
-            .collect()
-    };
-    let known = parts.iter().filter_map(|part| {
-        let role = *roles.get(part.role.as_str())?;
-        Some(PartText {
-            role,
-            name: part.name.clone(),
-            value: part.value.clone(),
-        })
-    });
-    known.collect()
 }

@@ -81,7 +81,7 @@ fn what_changed_is_told() {
     for told in [
         "files\n",
         "changed",
-        "parameter harm: 4.0 → 0.05",
+        "parameter `harm`: 4 → 0.05",
         "of 48 rows moved, by",
         "unchanged",
     ] {

@@ -189,7 +189,11 @@ fn why_and_plan_name_what_changed() {
     let why = project
         .fracture(&["why", SPEC, "scores[model=pico-faker,decoder=greedy]", "--set", alt])
         .ok();
-    assert!(why.stdout.contains("file model.onnx: "), "{}", why.stdout);
+    assert!(
+        why.stdout.contains("judge file `model.onnx`: blake3 "),
+        "{}",
+        why.stdout
+    );
     assert!(why.stdout.contains(" → "), "{}", why.stdout);
 }
 

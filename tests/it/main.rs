@@ -4,6 +4,7 @@
 
 mod absent;
 mod command;
+mod contract;
 mod diagnostics;
 mod diff;
 mod faults;

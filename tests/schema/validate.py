@@ -4,8 +4,9 @@
     python3 -m venv .venv && .venv/bin/pip install -r tests/schema/requirements.txt
     .venv/bin/python tests/schema/validate.py [PIPELINE ...]
 
-Without arguments every pipeline below `pipelines/` is validated, and changed copies of them must be refused: a schema that
-accepts everything would prove nothing. YAML is read as version 1.2, as fracture reads it. Exits with 1 when something is wrong.
+Without arguments every pipeline below `pipelines/` and every valid file of the language's tests is validated; changed copies of
+them and the tests' invalid files must be refused: a schema that accepts everything would prove nothing. YAML is read as version
+1.2, as fracture reads it. Exits with 1 when something is wrong.
 """
 
 import copy
@@ -15,9 +16,41 @@ import sys
 
 import jsonschema
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCHEMA = ROOT / "schema" / "pipeline.schema.json"
+TESTS = ROOT / "language" / "tests"
+
+# What no schema can say: what a name refers to, how stages depend on each other, which columns a table has, what lies on the
+# disk, what the command line adds, and what a value is once everything is put in place.
+BEYOND = {
+    "anchor-bomb": "how many values aliases make",
+    "cases-column": "the columns of a table",
+    "deep": "how deep values are nested",
+    "dropped-column": "the columns of a table",
+    "from-the-kind": "what a kind checks between parameters",
+    "include": "other files",
+    "include-missing": "other files",
+    "inside-with": "other files",
+    "join": "which tasks meet",
+    "misspelt-regime": "the values of a column",
+    "missing-column": "the columns of a table",
+    "missing-parameter": "`defaults` may give it",
+    "out-of-range": "what a value is once it is put in place",
+    "profile": "the command line",
+    "recursive-variable": "what a substitution may name",
+    "secret": "what a substitution may name",
+    "set": "the command line",
+    "too-many-tasks": "how many tasks a matrix makes",
+    "unknown-label": "what a substitution may name",
+    "unknown-matrix-variable": "what a substitution may name",
+    "unknown-model": "what a parameter may name",
+    "unknown-stage": "what `needs` may name",
+    "unknown-variable": "what a substitution may name",
+    "wrong-column-type": "the columns of a table",
+    "wrong-in-include": "other files",
+}
 
 
 def read(path):
@@ -59,12 +92,29 @@ def spoiled(pipeline):
     return cases
 
 
+def invalid_files(validator):
+    """Looks at the invalid files of the language's tests; gives how many are refused and what is wrong."""
+    refused, problems = 0, []
+    for path in sorted((TESTS / "invalid").glob("*.yaml")):
+        try:
+            pipeline = read(path)
+        except (YAMLError, ValueError):
+            # Syntax, a key twice, several documents: the editor's parser says so.
+            refused += 1
+            continue
+        if not validator.is_valid(pipeline):
+            refused += 1
+        elif path.stem not in BEYOND:
+            problems.append(f"{path.name} is accepted")
+    return refused, problems
+
+
 def main(arguments):
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     paths = [pathlib.Path(argument) for argument in arguments]
-    paths = paths or sorted((ROOT / "pipelines").rglob("*.yaml"))
+    paths = paths or sorted((ROOT / "pipelines").rglob("*.yaml")) + sorted((TESTS / "valid").glob("*.yaml"))
     wrong = refused = 0
     for path in paths:
         pipeline = read(path)
@@ -84,6 +134,12 @@ def main(arguments):
             else:
                 refused += 1
     print(f"{len(paths)} pipelines, {refused} spoiled copies refused, {wrong} problems")
+    if not arguments:
+        refused, problems = invalid_files(validator)
+        wrong += len(problems)
+        for problem in problems:
+            print(f"FAIL {problem}")
+        print(f"{refused} invalid files refused, {len(problems)} accepted that a schema can refuse")
     return 1 if wrong or not paths else 0
 
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::cli::because::change_text;
 use crate::cli::failure::printable;
-use crate::cli::plan::change_text;
 use crate::cli::units::columns;
 use crate::engine::diff::{ColumnDiff, Diff, Difference, Move, Side, TableDiff, TaskDiff};
 use crate::engine::keys::Change;
@@ -60,8 +60,9 @@ fn task(task: &TaskDiff, limit: usize) -> String {
     let mut text = format!("  {:11}  {}{rows}\n", task.change.name(), printable(&task.task));
     // What a task is given differs in many columns at once; what differs in the task itself is why.
     let (given, own): (Vec<&Change>, Vec<&Change>) = task.because.iter().partition(|change| given_at(change).is_some());
+    let kind = task.kind.as_deref().unwrap_or("its");
     for change in own {
-        text.push_str(&format!("    {}\n", printable(&change_text(change))));
+        text.push_str(&format!("    {}\n", printable(&change_text(change, kind))));
     }
     let ports: BTreeSet<&str> = given.iter().filter_map(|change| Some(given_at(change)?.1)).collect();
     for port in ports {

@@ -151,7 +151,7 @@ impl Dispatcher<'_> {
         }
         let task = &self.pipeline.tasks[id.0 as usize];
         let planned = &mut self.plan.tasks[id.0 as usize];
-        let known = planned.action.take();
+        let known = planned.action.take().map(|known| *known);
         let (action, parts) =
             known.unwrap_or_else(|| keys::action(task.implementation.as_ref(), &planned.files, inputs));
         let begun = publish::Begun {

@@ -1,0 +1,146 @@
+//! What tasks of equal parameters share: parameters filled and checked, the implementation built from them.
+
+use std::sync::Arc;
+
+use fracture_stage::{Context, Declaration, ParameterError, Shape, Stage};
+use serde_json::Value;
+
+use super::{Builder, first_need};
+use crate::expand::Draft;
+use crate::fill::{fill, fill_marked};
+use crate::matrix::Variable;
+use crate::parameters::{self, check_parameters};
+use crate::pipeline::ConstantColumn;
+use crate::share::{Prototype, Shared};
+use crate::stages::StageDraft;
+
+impl Builder<'_> {
+    /// What a task shares with those of equal parameters; `None` when something is wrong with these.
+    pub(super) fn prototype(
+        &mut self,
+        stage: &StageDraft,
+        draft: &Draft,
+        shared: &mut Shared,
+        sound: bool,
+    ) -> Option<usize> {
+        let addresses: Vec<usize> = shared.matters(draft).map(Variable::address).collect();
+        if let Some(known) = shared.known.get(&addresses) {
+            return *known;
+        }
+        let made = self.new_prototype(stage, draft, shared, sound);
+        let place = made.map(|prototype| {
+            shared.prototypes.push(prototype);
+            shared.prototypes.len() - 1
+        });
+        shared.known.insert(addresses, place);
+        place
+    }
+
+    pub(super) fn new_prototype(
+        &mut self,
+        stage: &StageDraft,
+        draft: &Draft,
+        shared: &Shared,
+        sound: bool,
+    ) -> Option<Prototype> {
+        let with = self.parameters(stage, *shared.kind, draft, shared.constant.as_ref())?;
+        // Parameters that are known to be wrong are not built from; those of other tasks are checked all the same.
+        if !sound {
+            return None;
+        }
+        let context = Arc::new(self.context(draft));
+        let implementation: Arc<dyn Stage> = match (shared.kind.build)(&with, &context) {
+            Ok(built) => Arc::from(built),
+            Err(wrong) => {
+                self.refuse(stage, draft, &wrong);
+                return None;
+            }
+        };
+        let constants = implementation.constants().into_iter();
+        let constants = constants.map(|(name, value, key)| Arc::new(ConstantColumn { name, value, key }));
+        Some(Prototype {
+            with,
+            context,
+            ports: shared.shared_ports(implementation.ports()),
+            constants: constants.collect(),
+            implementation,
+            _variables: shared.matters(draft).cloned().collect(),
+        })
+    }
+
+    pub(super) fn parameters(
+        &mut self,
+        stage: &StageDraft,
+        kind: Declaration,
+        draft: &Draft,
+        constant: Option<&Arc<Value>>,
+    ) -> Option<Arc<Value>> {
+        if let Some(constant) = constant {
+            return Some(Arc::clone(constant));
+        }
+        let errors = self.sink.errors();
+        let with = fill(&stage.with, &draft.variables, self.sink);
+        if self.sink.errors() > errors {
+            return None;
+        }
+        let schema = self.parameter_schema(kind);
+        let violations = check_parameters(&with, &schema, kind);
+        if !violations.is_empty() {
+            let marked = fill_marked(&stage.with, &draft.variables);
+            for violation in &violations {
+                self.sink.push(parameters::diagnostic(violation, stage, &marked));
+            }
+            return None;
+        }
+        Some(Arc::new(with))
+    }
+
+    pub(super) fn refuse(&mut self, stage: &StageDraft, draft: &Draft, wrong: &[ParameterError]) {
+        let marked = fill_marked(&stage.with, &draft.variables);
+        for error in wrong {
+            self.sink.push(parameters::from_kind(error, stage, &marked));
+        }
+    }
+
+    pub(super) fn context(&self, draft: &Draft) -> Context {
+        let own = || draft.variables.iter().filter(|one| draft.own.contains(&one.name));
+        Context {
+            root: self.root.clone(),
+            models: Arc::clone(&self.models),
+            vars: Arc::clone(&self.vars),
+            matrix: own()
+                .map(|one| (one.name.to_string(), one.binding.json.clone()))
+                .collect(),
+            matrix_names: own()
+                .map(|one| (one.name.to_string(), Value::String(one.text.to_string())))
+                .collect(),
+        }
+    }
+
+    /// Inherited constants, matrix variables and the implementation's own; a later one of the same name wins.
+    pub(super) fn task_constants(
+        &self,
+        stage: &StageDraft,
+        draft: &Draft,
+        prototype: &Prototype,
+        shared: &Shared,
+    ) -> Arc<[Arc<ConstantColumn>]> {
+        let mut all: Vec<Arc<ConstantColumn>> = Vec::with_capacity(draft.variables.len() + prototype.constants.len());
+        let mut add = |constant: &Arc<ConstantColumn>| match all.iter_mut().find(|other| other.name == constant.name) {
+            Some(other) => *other = Arc::clone(constant),
+            None => all.push(Arc::clone(constant)),
+        };
+        if shared.kind.shape == Shape::Map
+            && let Some(first) = first_need(&shared.kind, stage)
+        {
+            for (task, place) in &draft.inputs[first] {
+                self.tasks[task.index()].constants.iter().for_each(&mut add);
+                let source = &shared.sources[first][*place as usize];
+                source.constants.iter().for_each(&mut add);
+            }
+        }
+        draft.variables.iter().for_each(|variable| add(&variable.column));
+        prototype.constants.iter().for_each(&mut add);
+        all.into()
+    }
+}

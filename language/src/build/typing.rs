@@ -1,0 +1,169 @@
+//! The tables that arrive at a task and that it gives, asked once for tasks at which tables of the same columns arrive.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use fracture_stage::{Error, ErrorKind, Files, Forgotten, Noting, Schema, Schemas, Stage};
+use serde_json::Value;
+
+use super::{Builder, first_need};
+use crate::columns::{Arrival, arriving, check_needs, first, outputs};
+use crate::diagnostic::Diagnostic;
+use crate::expand::{Arrow, Draft};
+use crate::fill::fill_marked;
+use crate::matrix::task_name;
+use crate::pipeline::{Connection, ConstantColumn, SourceRef};
+use crate::place::Written;
+use crate::share::{ConstantShape, Id, Prototype};
+use crate::stages::StageDraft;
+
+impl Builder<'_> {
+    /// Checks the values that parameters name against those of all tables at the first port. Tables of one layout may hold
+    /// different values, so this is asked for each task.
+    pub(super) fn check_values(
+        &mut self,
+        stage: &StageDraft,
+        draft: &Draft,
+        prototype: &Prototype,
+        inputs: &[Connection],
+    ) {
+        let Some(kind) = stage.declaration else { return };
+        let Some(first) = first_need(&kind, stage) else { return };
+        let (with, sources) = (&prototype.with, &inputs[first].sources);
+        let marked = || fill_marked(&stage.with, &draft.variables);
+        crate::values::check(stage, kind, with, sources, &self.tasks, &marked, self.sink);
+    }
+
+    /// Adds what tells the tables that arrive apart: of each need the layouts and the places of its sources, each once.
+    pub(super) fn arriving(&self, draft: &Draft, ids: &mut Vec<Id>) {
+        for arrows in draft.inputs.iter() {
+            ids.push(Id::MAX);
+            for (layout, place) in self.distinct(arrows).map(|(arrow, layout)| (layout, arrow.1)) {
+                ids.extend([layout, place]);
+            }
+        }
+    }
+
+    /// The first of the arrows of each layout and place.
+    pub(super) fn distinct<'s>(&'s self, arrows: &'s [Arrow]) -> impl Iterator<Item = (Arrow, Id)> + 's {
+        let mut seen: HashSet<(Id, u32)> = HashSet::new();
+        let mut last = None;
+        arrows.iter().filter_map(move |arrow| {
+            let layout = self.layout_of[arrow.0.index()];
+            let this = (layout, arrow.1);
+            let new = last != Some(this) && (arrows.len() == 1 || seen.insert(this));
+            last = Some(this);
+            new.then_some((*arrow, layout))
+        })
+    }
+
+    /// Checks what arrives at a task and finds the layout of its outputs; `None` when its stage refuses.
+    pub(super) fn typed(
+        &mut self,
+        stage: &StageDraft,
+        prototype: &Prototype,
+        draft: &Draft,
+        constants: &[Arc<ConstantColumn>],
+        shape: Id,
+    ) -> Option<Id> {
+        let kind = stage.declaration?;
+        let implementation = prototype.implementation.as_ref();
+        let arrivals = self.arrivals(stage, draft);
+        for port in prototype.ports.iter() {
+            check_needs(stage, port, &arrivals, self.stages, &self.tasks, self.sink);
+        }
+        if kind.cases {
+            crate::columns::check_cases(stage, first(kind, &arrivals), self.sink);
+        }
+        let inputs = arriving(&arrivals);
+        let with = prototype.with.as_ref();
+        let own = implementation.schema(&inputs, self.files).or_else(|error| {
+            let asked = asked(&error, implementation, &inputs, self.files);
+            let name = task_name(&stage.name, &draft.variables);
+            self.files
+                .remembered(&Forgotten {
+                    task: &name,
+                    kind: kind.name,
+                    asked: &asked,
+                    with,
+                    context: &prototype.context,
+                })
+                .ok_or(error)
+        });
+        let own = match own {
+            Ok(own) => own,
+            Err(error) => {
+                self.unfit(stage, draft, with, error);
+                return None;
+            }
+        };
+        for warning in implementation.warnings() {
+            self.sink
+                .push(Diagnostic::warning(format!("stage `{}`: {warning}", stage.name)).at(&stage.mark, ""));
+        }
+        let names = constants.iter().map(|one| one.name.as_str()).collect();
+        let schema = outputs(own, kind, &arrivals, &names);
+        Some(self.layouts.layout(schema, shape))
+    }
+
+    /// Tells the error of a stage that looked at its inputs and files.
+    pub(super) fn unfit(&mut self, stage: &StageDraft, draft: &Draft, with: &Value, error: Error) {
+        let marked = fill_marked(&stage.with, &draft.variables);
+        let written = Written {
+            stage: &stage.name,
+            mark: &stage.mark,
+            with: &marked,
+            models: self.written_models,
+        };
+        self.sink.push(written.diagnose(with, error));
+    }
+
+    /// What arrives, of sources whose tables have the same columns the first.
+    pub(super) fn arrivals(&self, stage: &StageDraft, draft: &Draft) -> Vec<Arrival> {
+        let mut arrivals = Vec::new();
+        for (need, arrows) in stage.needs.iter().zip(draft.inputs.iter()) {
+            let mut arrival = Arrival {
+                port: need.port.clone(),
+                sources: Vec::new(),
+                tables: Vec::new(),
+                marks: Vec::new(),
+            };
+            for ((task, place), layout) in self.distinct(arrows) {
+                let source = &need.sources[place as usize];
+                arrival
+                    .tables
+                    .push(self.table(layout, source.output.as_deref(), need.list));
+                arrival.sources.push(SourceRef {
+                    task,
+                    output: source.output.as_deref().map(Arc::from),
+                    constants: Arc::default(),
+                });
+                arrival.marks.push(source.mark.clone());
+            }
+            arrivals.push(arrival);
+        }
+        arrivals
+    }
+
+    /// A table with the constants that its readers see, of which a list of stages adds one.
+    pub(super) fn table(&self, layout: Id, output: Option<&str>, list: bool) -> Schema {
+        let layout = self.layouts.get(layout);
+        let schema = layout.schema.get(output).cloned().unwrap_or_else(Schema::unknown);
+        let stage = ConstantShape {
+            name: "stage".to_owned(),
+            kind: fracture_cache::ColumnType::Text,
+            key: true,
+        };
+        crate::columns::with_constants(schema, layout.constants.iter().chain(list.then_some(&stage)))
+    }
+}
+
+/// The paths of the pipeline that a stage asks for before it fails, when it fails over a file.
+fn asked(error: &Error, stage: &dyn Stage, inputs: &Schemas, files: &dyn Files) -> Vec<String> {
+    if error.kind != ErrorKind::Input {
+        return Vec::new();
+    }
+    let noting = Noting::new(files);
+    drop(stage.schema(inputs, &noting));
+    noting.asked()
+}

@@ -1,0 +1,117 @@
+//! Why a task would run: the parts of its key beside those of the record that the lock file names.
+
+use std::collections::HashMap;
+
+use fracture_language::{Pipeline, Task};
+use fracture_stage::PartText;
+use serde_json::{Value, json};
+
+use super::{Plan, State};
+use crate::engine::keys::{self, Change};
+use crate::engine::lock::Lock;
+use crate::engine::workspace::Workspace;
+
+impl Plan {
+    /// Why a task would run: what differs from its line in the lock file.
+    pub fn because(&self, task: &Task, pipeline: &Pipeline, workspace: &Workspace, lock: &Lock) -> Vec<Change> {
+        let planned = &self.tasks[task.id.0 as usize];
+        if planned.state == State::Cached {
+            return Vec::new();
+        }
+        let waiting = task.inputs.iter().flat_map(|connection| &connection.sources);
+        let waiting = waiting.filter(|source| self.tasks[source.task.0 as usize].state != State::Cached);
+        let mut because: Vec<Change> = waiting
+            .map(|source| {
+                let before = &pipeline.tasks[source.task.0 as usize];
+                let now = Some(Value::String(
+                    self.tasks[source.task.0 as usize].state.name().to_owned(),
+                ));
+                Change {
+                    part: format!("input {}", before.name),
+                    was: None,
+                    now,
+                }
+            })
+            .collect();
+        let before = lock.task(&task.name, &planned.recipe);
+        let recorded = before.and_then(|line| workspace.records.by_action(&line.key).ok().flatten());
+        match (recorded, planned.action.as_deref()) {
+            (Some(record), Some((_, parts))) => because.extend(keys::changes(&recorded_parts(&record.parts), parts)),
+            (Some(record), None) => {
+                // The inputs are not there, so only the task's own parts can be compared.
+                let own = |parts: Vec<PartText>| -> Vec<PartText> {
+                    parts
+                        .into_iter()
+                        .filter(|part| part.role != fracture_stage::Role::Input)
+                        .collect()
+                };
+                let now = own(self.recipe_parts(task, pipeline));
+                let was = own(recorded_parts(&record.parts));
+                because.extend(keys::changes(&was, &now));
+            }
+            (None, _) => because.push(match before {
+                // What it was made of is not known here, but whether that was the same.
+                Some(line) if line.recipe == planned.recipe => nothing("record", "not in the store"),
+                Some(_) => nothing(
+                    "record",
+                    "not in the store; the lock file has the task described otherwise",
+                ),
+                None => nothing("result", "never computed"),
+            }),
+        }
+        if because.is_empty() {
+            because.push(nothing("result", self.unusable(task, workspace)));
+        }
+        because
+    }
+
+    /// Why a result whose key is recorded does not count.
+    fn unusable(&self, task: &Task, workspace: &Workspace) -> &'static str {
+        let action = self.tasks[task.id.index()].action.as_deref().map(|(action, _)| action);
+        let summary = action.and_then(|action| workspace.records.summary(action).ok().flatten());
+        match summary {
+            Some(summary) if summary.incomplete => "incomplete: rows failed, and are tried again",
+            Some(_) => "an object of it is lost, or was damaged and set aside",
+            None => "its record is lost or damaged",
+        }
+    }
+}
+
+/// That something is not there, and in which way.
+fn nothing(part: &str, how: &str) -> Change {
+    Change {
+        part: part.to_owned(),
+        was: None,
+        now: Some(json!(how)),
+    }
+}
+
+/// Parts as a record keeps them.
+pub fn parts_to_record(parts: &[PartText]) -> Vec<fracture_cache::record::PartText> {
+    let kept = parts.iter().map(|part| fracture_cache::record::PartText {
+        role: part.role.name().to_owned(),
+        name: part.name.clone(),
+        value: part.value.clone(),
+    });
+    kept.collect()
+}
+
+/// Parts of a record; roles that this version does not know are left out.
+pub fn recorded_parts(parts: &[fracture_cache::record::PartText]) -> Vec<PartText> {
+    let roles: HashMap<&str, fracture_stage::Role> = {
+        use fracture_stage::Role::{Constant, File, Input, Kind, Parameter};
+        [Kind, Parameter, File, Constant, Input]
+            .into_iter()
+            .map(|role| (role.name(), role))
+            .collect()
+    };
+    let known = parts.iter().filter_map(|part| {
+        let role = *roles.get(part.role.as_str())?;
+        Some(PartText {
+            role,
+            name: part.name.clone(),
+            value: part.value.clone(),
+        })
+    });
+    known.collect()
+}

@@ -50,7 +50,12 @@ impl<T: ?Sized> Digest<T> {
 
     /// All 64 hexadecimal digits.
     pub fn hex(&self) -> String {
-        blake3::Hash::from_bytes(self.bytes).to_hex().to_string()
+        blake3::Hash::from_bytes(self.bytes).to_hex().as_str().to_owned()
+    }
+
+    /// Adds all 64 hexadecimal digits to a text.
+    pub fn push_hex(&self, text: &mut Vec<u8>) {
+        text.extend_from_slice(blake3::Hash::from_bytes(self.bytes).to_hex().as_bytes());
     }
 
     /// The first 12 hexadecimal digits, for people.
@@ -135,7 +140,7 @@ impl<'de, T: ?Sized> Deserialize<'de> for Digest<T> {
 ///
 /// Keys are short: their fields are collected and hashed at once, which is quicker than feeding them one by one, and a
 /// clone of what was said so far is small. What is long is fed to the hash as it comes.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Framed {
     pending: Vec<u8>,
     hasher: Option<Box<blake3::Hasher>>,
@@ -143,6 +148,18 @@ pub struct Framed {
 
 /// So many bytes are collected before they are fed to the hash.
 const PENDING: usize = 4096;
+
+impl Clone for Framed {
+    /// A clone is made to add something, so it has room for it.
+    fn clone(&self) -> Self {
+        let mut pending = Vec::with_capacity(self.pending.len() + 512);
+        pending.extend_from_slice(&self.pending);
+        Self {
+            pending,
+            hasher: self.hasher.clone(),
+        }
+    }
+}
 
 impl Framed {
     /// Starts a hash in its own domain: two domains never give the same digest.

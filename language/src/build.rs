@@ -42,7 +42,9 @@ pub struct Builder<'a> {
     pub sink: &'a mut Sink,
     /// The tasks so far.
     pub tasks: Vec<Task>,
-    variables: Vec<Vec<Variable>>,
+    variables: Vec<Arc<[Variable]>>,
+    /// What arrives at the first task that needs each task alone; others of its kind share that.
+    alone: Vec<Option<Arc<[Connection]>>>,
     /// The layout of each task's outputs.
     layout_of: Vec<Id>,
     layouts: Layouts,
@@ -83,6 +85,7 @@ impl<'a> Builder<'a> {
             sink,
             tasks: Vec::new(),
             variables: Vec::new(),
+            alone: Vec::new(),
             layout_of: Vec::new(),
             layouts: Layouts::default(),
             of_stage: vec![Vec::new(); stages.len()],
@@ -169,7 +172,7 @@ impl<'a> Builder<'a> {
         let stage = &self.stages[place];
         let prototype = self.prototype(stage, &draft, shared, sound)?;
         let constants = self.task_constants(stage, &draft, &shared.prototypes[prototype], shared);
-        let inputs = connected(&draft, shared);
+        let inputs = self.connected(&draft, shared);
         self.check_values(stage, &draft, &shared.prototypes[prototype], &inputs);
         let shape = self.layouts.shape(&constants);
         let mut arriving = vec![prototype as Id, shape];
@@ -202,10 +205,35 @@ impl<'a> Builder<'a> {
             schema: Arc::clone(&self.layouts.get(layout).schema),
             at: Arc::clone(&shared.at),
         });
+        self.alone.push(None);
         self.layout_of.push(layout);
         self.variables.push(draft.variables);
         self.of_stage[place].push(id);
         Some(())
+    }
+
+    /// What arrives at a task. Tasks of a stage at which the same arrives follow each other, and share it; so do tasks of
+    /// several stages that need one and the same task.
+    fn connected(&mut self, draft: &Draft, shared: &mut Shared) -> Arc<[Connection]> {
+        if let Some((arrows, connections)) = &shared.connected
+            && Arc::ptr_eq(arrows, &draft.inputs)
+        {
+            return Arc::clone(connections);
+        }
+        let one = match &*draft.inputs {
+            [arrows] => arrows.first().filter(|_| arrows.len() == 1),
+            _ => None,
+        };
+        let first = one.and_then(|(task, _)| self.alone[task.index()].as_ref());
+        let connections = match first {
+            Some(first) if is_same(first, draft, shared) => Arc::clone(first),
+            _ => connections(draft, shared),
+        };
+        if let Some((task, _)) = one {
+            self.alone[task.index()].get_or_insert_with(|| Arc::clone(&connections));
+        }
+        shared.connected = Some((Arc::clone(&draft.inputs), Arc::clone(&connections)));
+        connections
     }
 
     /// Warns of variables that nothing uses.
@@ -223,13 +251,26 @@ fn first_need(kind: &Declaration, stage: &StageDraft) -> Option<usize> {
     declared.or((!stage.needs.is_empty()).then_some(0))
 }
 
-/// What arrives at a task. Tasks of a stage at which the same arrives follow each other, and share it.
-fn connected(draft: &Draft, shared: &mut Shared) -> Arc<[Connection]> {
-    if let Some((arrows, connections)) = &shared.connected
-        && Arc::ptr_eq(arrows, &draft.inputs)
-    {
-        return Arc::clone(connections);
+/// Whether the only thing that arrives at a task arrives at another one in the same way.
+fn is_same(connections: &[Connection], draft: &Draft, shared: &Shared) -> bool {
+    let (Some(arrow), Some(port)) = (
+        draft.inputs.first().and_then(|arrows| arrows.first()),
+        shared.ports.first(),
+    ) else {
+        return false;
+    };
+    let wanted = &shared.sources[0][arrow.1 as usize];
+    match connections {
+        [Connection { port: known, sources }] => {
+            let [source] = sources.as_slice() else { return false };
+            let plain = source.constants.is_empty() && wanted.constants.is_empty();
+            plain && known == port && source.task == arrow.0 && source.output == wanted.output
+        }
+        _ => false,
     }
+}
+
+fn connections(draft: &Draft, shared: &Shared) -> Arc<[Connection]> {
     let needs = draft.inputs.iter().zip(&shared.ports).zip(&shared.sources);
     let connections = needs.map(|((arrows, port), sources)| Connection {
         port: Arc::clone(port),
@@ -245,7 +286,5 @@ fn connected(draft: &Draft, shared: &mut Shared) -> Arc<[Connection]> {
             })
             .collect(),
     });
-    let connections: Arc<[Connection]> = connections.collect();
-    shared.connected = Some((Arc::clone(&draft.inputs), Arc::clone(&connections)));
-    connections
+    connections.collect()
 }

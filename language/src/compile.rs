@@ -58,8 +58,27 @@ pub fn compile(
     drop(builder);
     let warnings = sink.finish()?;
     Ok(assemble(
-        path, root, options, document, models, &drafts, of_stage, tasks, warnings,
+        path, root, options, document, models, drafts, of_stage, tasks, warnings,
     ))
+}
+
+/// The document of a pipeline after include, profiles, `--set` and substitution; `${matrix.…}` stays. It compiles to the same
+/// tasks. Nothing but its form is checked.
+///
+/// # Errors
+/// What is wrong with its form.
+pub fn resolve(
+    path: &Path,
+    text: &str,
+    files: &dyn Files,
+    root: &Path,
+    options: &CompileOptions<'_>,
+) -> Result<serde_yaml::Value, Diagnostics> {
+    let mut sink = Sink::default();
+    let document = front::read(path, text, files, root, options, &mut sink);
+    sink.finish()?;
+    let nothing = || Diagnostic::error("the pipeline has no content").into();
+    document.map(|document| document.root.to_yaml(true)).ok_or_else(nothing)
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -69,7 +88,7 @@ fn assemble(
     options: &CompileOptions<'_>,
     document: Document,
     models: Arc<BTreeMap<String, ModelSpec>>,
-    drafts: &[StageDraft],
+    drafts: Vec<StageDraft>,
     of_stage: Vec<Vec<TaskId>>,
     tasks: Vec<Task>,
     warnings: Vec<Diagnostic>,
@@ -79,25 +98,24 @@ fn assemble(
         .map(|stem| stem.to_string_lossy().into_owned())
         .unwrap_or_default();
     let graph = graph(&tasks);
-    let written = drafts
-        .iter()
-        .filter(|draft| draft.declaration.is_some())
-        .map(|draft| (draft.name.clone(), draft.mark.clone(), Arc::new(draft.with.clone())));
-    let places = Places::new(written.collect(), document.root.get("models").cloned().map(Arc::new));
+    let mut stages = Vec::with_capacity(drafts.len());
+    let mut written = Vec::with_capacity(drafts.len());
+    for (draft, tasks) in drafts.into_iter().zip(of_stage) {
+        if let Some(node) = node(&draft, tasks) {
+            stages.push(node);
+            written.push((draft.name, draft.mark, Arc::new(draft.with)));
+        }
+    }
+    let places = Places::new(written, document.root.get("models").cloned().map(Arc::new));
     Pipeline {
         name: document.spec.name.unwrap_or(stem),
         description: document.spec.description,
         path: path.to_owned(),
         root: root.to_owned(),
-        stages: drafts
-            .iter()
-            .zip(of_stage)
-            .filter_map(|(draft, tasks)| node(draft, tasks))
-            .collect(),
+        stages,
         tasks,
         graph,
         models,
-        resolved: document.root.to_yaml(true),
         warnings,
         profiles: options.profiles.clone(),
         places,

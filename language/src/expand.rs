@@ -18,7 +18,7 @@ use crate::tree::{Node, Tree, compact};
 /// What is known of the tasks so far, by id.
 pub struct Known<'a> {
     /// The variables of each task.
-    pub variables: &'a [Vec<Variable>],
+    pub variables: &'a [Arc<[Variable]>],
     /// The tasks.
     pub built: &'a [Task],
     /// The tasks of each stage.
@@ -43,8 +43,8 @@ pub type Inputs = Arc<[Vec<Arrow>]>;
 
 /// A task before it is built.
 pub struct Draft {
-    /// Its variables, in canonical order.
-    pub variables: Vec<Variable>,
+    /// Its variables, in canonical order; those of the task that it follows where it has none of its own.
+    pub variables: Arc<[Variable]>,
     /// Which of them are the stage's own.
     pub own: Arc<[Arc<str>]>,
     /// What arrives; drafts of one stage at which the same arrives share it.
@@ -135,7 +135,7 @@ fn map(
     let base = &arriving[first];
     let inherited: HashSet<&str> = base
         .iter()
-        .flat_map(|(task, _)| &known.variables[task.index()])
+        .flat_map(|(task, _)| known.variables[task.index()].iter())
         .map(|one| &*one.name)
         .collect();
     let selecting: HashSet<&str> = matrix
@@ -208,9 +208,15 @@ fn map(
             if too_connected(stage, connections, known, sink) {
                 return Vec::new();
             }
+            let same = known.variables[arrow.0.index()].iter().map(Variable::address);
+            let variables = if same.eq(all.iter().map(Variable::address)) {
+                Arc::clone(&known.variables[arrow.0.index()])
+            } else {
+                all.into()
+            };
             drafts.push(Draft {
                 own: Arc::clone(names),
-                variables: all,
+                variables,
                 inputs,
             });
         }
@@ -269,7 +275,7 @@ fn select<'a>(
     let mut rebound: HashMap<(usize, usize), Variable> = HashMap::new();
     let mut chosen = Vec::with_capacity(base.len());
     'arrows: for arrow in base {
-        let mut variables = Cow::Borrowed(known.variables[arrow.0.index()].as_slice());
+        let mut variables = Cow::Borrowed(&*known.variables[arrow.0.index()]);
         for filter in own() {
             let Some(place) = variables.iter().position(|one| one.name == filter.name) else {
                 continue;
@@ -301,7 +307,7 @@ fn reduce(
     let names = arriving
         .iter()
         .flatten()
-        .flat_map(|(task, _)| &known.variables[task.index()]);
+        .flat_map(|(task, _)| known.variables[task.index()].iter());
     let inherited: HashSet<&str> = names.map(|one| &*one.name).collect();
     let selecting: HashSet<&str> = matrix
         .variables
@@ -359,7 +365,7 @@ fn reduce(
             let own = combination.iter().map(|one| Arc::clone(&one.name)).collect();
             drafts.push(Draft {
                 own,
-                variables: all,
+                variables: all.into(),
                 inputs: Arc::clone(&shared),
             });
         }

@@ -1,6 +1,6 @@
 //! From text to a resolved, typed document: include, profiles, `--set`, substitution, and the checks of its form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use fracture_stage::{Files, ModelSpec};
@@ -50,7 +50,7 @@ pub fn read(
     }
     check_profiles(&loaded, sink);
     let node = with_sets(with_profiles(loaded, &options.profiles, sink), &options.sets, sink);
-    let node = without_nulls(&without(&node, "profiles"));
+    let node = plain(node);
     let profile = options.profiles.join("+");
     let node = substituted(&node, &profile, options.env, sink);
     let errors = sink.errors();
@@ -76,30 +76,20 @@ pub fn read(
     })
 }
 
-fn without(node: &Node, key: &str) -> Node {
-    let entries = node
-        .entries()
-        .iter()
-        .filter(|entry| entry.key != key)
-        .cloned()
-        .collect();
-    Node::new(Tree::Map(entries), &node.mark)
-}
-
-/// A section without content (`figures:` alone on its line) is an empty one.
-fn without_nulls(node: &Node) -> Node {
-    let entries = node
-        .entries()
-        .iter()
-        .filter(|entry| !matches!(entry.value.tree, Tree::Null))
-        .cloned()
-        .collect();
-    Node::new(Tree::Map(entries), &node.mark)
+/// Without the profiles, which are put over it by now. A section without content (`figures:` alone on its line) is an empty
+/// one.
+fn plain(mut node: Node) -> Node {
+    if let Tree::Map(entries) = &mut node.tree {
+        entries.retain(|entry| entry.key != "profiles" && !matches!(entry.value.tree, Tree::Null));
+    }
+    node
 }
 
 fn substituted(node: &Node, profile: &str, env: &dyn Fn(&str) -> Option<String>, sink: &mut Sink) -> Node {
+    let nothing = HashMap::new();
     let scope = Scope {
         vars: None,
+        names: &nothing,
         models: None,
         profile,
         env,
@@ -107,8 +97,11 @@ fn substituted(node: &Node, profile: &str, env: &dyn Fn(&str) -> Option<String>,
     };
     let vars = node.get("vars").map(|vars| substitute(vars, &scope, sink));
     let empty = Node::new(Tree::Map(Vec::new()), &node.mark);
+    let entries = vars.as_ref().map(Node::entries).unwrap_or_default();
+    let names = entries.iter().map(|entry| (&*entry.key, &entry.value)).collect();
     let scope = Scope {
         vars: Some(vars.as_ref().unwrap_or(&empty)),
+        names: &names,
         ..scope
     };
     let models = node.get("models").map(|models| substitute(models, &scope, sink));

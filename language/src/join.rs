@@ -21,7 +21,7 @@ impl Join {
     pub fn new(arrows: &[Arrow], ours: &HashSet<&str>, known: &Known<'_>) -> Self {
         let theirs: HashSet<Arc<str>> = arrows
             .iter()
-            .flat_map(|(task, _)| &known.variables[task.index()])
+            .flat_map(|(task, _)| known.variables[task.index()].iter())
             .map(|one| Arc::clone(&one.name))
             .collect();
         let mut shared: Vec<Arc<str>> = theirs.iter().filter(|name| ours.contains(&***name)).cloned().collect();

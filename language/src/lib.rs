@@ -40,7 +40,7 @@ mod validate;
 mod values;
 mod yaml;
 
-pub use compile::compile;
+pub use compile::{compile, resolve};
 pub use diagnostic::{Diagnostic, Diagnostics, Label, Severity};
 pub use names::{listing, nearest, suggestion};
 pub use pipeline::{

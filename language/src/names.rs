@@ -26,7 +26,8 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     let allowed = (wanted.chars().count() / 3).max(1);
     let distance = |other: &'a str| (strsim::osa_distance(&wanted, &plain(other)), other);
     let near = |&(distance, other): &(usize, &str)| {
-        distance <= allowed
+        // A name of one letter that is another letter has nothing in common with it.
+        (distance <= allowed && distance < wanted.len().max(other.len()))
             || (wanted.len() >= 4
                 && (plain(other).starts_with(&wanted) || wanted.starts_with(&plain(other)) && other.len() >= 4))
     };
@@ -74,7 +75,8 @@ mod tests {
         assert_eq!(nearest("max-new-tokens", ["max_new_tokens"]), Some("max_new_tokens"));
         assert_eq!(nearest("colour", ["color", "x"]), Some("color"));
         assert_eq!(nearest("banana", ["prompts", "answers"]), None);
-        assert_eq!(nearest("b", ["d", "c"]), Some("c"));
+        assert_eq!(nearest("ab", ["ad", "ac"]), Some("ac"));
+        assert_eq!(nearest("b", ["d", "c"]), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What comes together before anything is substituted: the file, what it includes, profiles and `--set`.
 //! Maps merge, lists and scalars replace, `null` removes; later wins: include < file < profiles from left to right < `--set`.
 
+use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,44 +18,41 @@ pub fn merge(base: &Node, over: &Node) -> Node {
     let (Tree::Map(below), Tree::Map(above)) = (&base.tree, &over.tree) else {
         return over.clone();
     };
-    let mut entries: Vec<Entry> = below.clone();
+    let index: HashMap<&str, usize> = below.iter().enumerate().map(|(at, entry)| (&*entry.key, at)).collect();
+    // A place that is emptied stays until the end, so that the others keep theirs.
+    let mut entries: Vec<Option<Entry>> = below.iter().cloned().map(Some).collect();
     for entry in above {
-        let place = entries.iter().position(|other| other.key == entry.key);
+        let place = index.get(&*entry.key).copied();
         match (place, &entry.value.tree) {
-            (Some(place), Tree::Null) => drop(entries.remove(place)),
+            (Some(place), Tree::Null) => entries[place] = None,
             (None, Tree::Null) => {}
             (Some(place), _) => {
-                let merged = merge(&entries[place].value, &entry.value);
-                entries[place] = Entry {
-                    value: merged,
-                    ..entry.clone()
-                };
+                let value = merge(&below[place].value, &entry.value);
+                entries[place] = Some(Entry { value, ..entry.clone() });
             }
-            (None, _) => entries.push(entry.clone()),
+            (None, _) => entries.push(Some(entry.clone())),
         }
     }
+    let entries = entries.into_iter().flatten().collect();
     Node::new(Tree::Map(entries), &base.mark)
 }
 
 /// Leaves out `x-` keys everywhere.
-pub fn without_extensions(node: &Node) -> Node {
-    let tree = match &node.tree {
+pub fn without_extensions(mut node: Node) -> Node {
+    leave_out_extensions(&mut node);
+    node
+}
+
+fn leave_out_extensions(node: &mut Node) {
+    match &mut node.tree {
         Tree::Map(entries) => {
-            let kept = entries.iter().filter(|entry| !entry.key.starts_with("x-"));
-            Tree::Map(
-                kept.map(|entry| Entry {
-                    value: without_extensions(&entry.value),
-                    ..entry.clone()
-                })
-                .collect(),
-            )
+            entries.retain(|entry| !entry.key.starts_with("x-"));
+            entries
+                .iter_mut()
+                .for_each(|entry| leave_out_extensions(&mut entry.value));
         }
-        Tree::List(items) => Tree::List(items.iter().map(without_extensions).collect()),
-        other => other.clone(),
-    };
-    Node {
-        tree,
-        mark: node.mark.clone(),
+        Tree::List(items) => items.iter_mut().for_each(leave_out_extensions),
+        _ => {}
     }
 }
 
@@ -91,7 +89,7 @@ impl Loader<'_> {
             }
             return None;
         };
-        let node = without_extensions(&parsed);
+        let node = without_extensions(parsed);
         if !matches!(node.tree, Tree::Map(_)) {
             let wrong = Diagnostic::error(format!("a pipeline is a map, found {}", node.found()));
             sink.push(wrong.at(&node.mark, "expected keys such as `version:` and `stages:`"));
@@ -129,20 +127,17 @@ impl Loader<'_> {
                 (below, included) => included.or(below),
             };
         }
-        let entries = node
-            .entries()
-            .iter()
-            .filter(|entry| entry.key != "include")
-            .cloned()
-            .collect();
-        let node = Node::new(Tree::Map(entries), &node.mark);
-        below.map_or_else(
-            || node.clone(),
-            |below| Node {
-                mark: node.mark.clone(),
-                ..merge(&below, &node)
+        let mut node = node;
+        if let Tree::Map(entries) = &mut node.tree {
+            entries.retain(|entry| entry.key != "include");
+        }
+        match below {
+            None => node,
+            Some(below) => Node {
+                tree: merge(&below, &node).tree,
+                mark: node.mark,
             },
-        )
+        }
     }
 
     fn included(&mut self, name: &str, from: &Path, mark: &Mark, sink: &mut Sink) -> Option<Node> {
@@ -181,7 +176,8 @@ impl Loader<'_> {
         let bytes = match self.files.head(&path, yaml::MAX_BYTES + 1) {
             Ok(bytes) => bytes,
             Err(error) => {
-                let missing = Diagnostic::from_stage(error.context(format!("`{name}` can not be included")));
+                let error = error.context(format!("`{name}` can not be included"));
+                let missing = Diagnostic::from_stage(error.hint("an include is relative to the file that names it"));
                 sink.push(missing.at(mark, "included here"));
                 return None;
             }

@@ -57,8 +57,6 @@ pub struct Pipeline {
     pub graph: DiGraph<TaskId, ()>,
     /// The models by name.
     pub models: Arc<BTreeMap<String, ModelSpec>>,
-    /// The pipeline after include, profiles, `--set` and substitution; `${matrix.…}` stays.
-    pub resolved: serde_yaml::Value,
     /// Things to tell the user.
     pub warnings: Vec<Diagnostic>,
     /// The active profiles.

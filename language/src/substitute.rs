@@ -1,6 +1,7 @@
 //! Substitution on the marked tree. What does not depend on a task is put in place here; `${matrix.…}` becomes a template
 //! that each task fills. Values are put in as they are: nothing is substituted twice.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Sink};
@@ -13,6 +14,8 @@ use crate::tree::{Entry, Node, Piece, Tree, compact};
 pub struct Scope<'a> {
     /// The map under `vars:`; `None` inside `vars` itself.
     pub vars: Option<&'a Node>,
+    /// The values of that map by name.
+    pub names: &'a HashMap<&'a str, &'a Node>,
     /// The map under `models:`; `None` where it is not known yet.
     pub models: Option<&'a Node>,
     /// The active profiles, joined by `+`.
@@ -180,16 +183,14 @@ fn variable<'a>(reference: &Reference, here: &Mark, scope: &Scope<'a>) -> Resolv
         ));
         return Err(Box::new(wrong.at(here, "a variable can not refer to another")));
     };
-    if reference.fields.is_empty() {
+    let Some((first, rest)) = reference.fields.split_first() else {
         return Ok(vars);
+    };
+    let written = format!("`{}`", reference.written);
+    match scope.names.get(first.as_str()) {
+        Some(value) => follow(value, rest, &written, &format!("vars.{first}"), here),
+        None => follow(vars, &reference.fields, &written, "vars", here),
     }
-    follow(
-        vars,
-        &reference.fields,
-        &format!("`{}`", reference.written),
-        "vars",
-        here,
-    )
 }
 
 /// Follows fields into a value.

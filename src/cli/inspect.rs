@@ -11,8 +11,9 @@ use crate::catalogue::catalogue;
 
 /// Prints the resolved pipeline.
 pub fn config(args: &SpecArgs, as_json: bool) -> Result<Exit, Failure> {
-    let project = Project::compile(args)?;
-    let resolved = &project.pipeline.resolved;
+    // What is wrong with the pipeline is told first.
+    Project::compile(args)?;
+    let resolved = &Project::document(args)?;
     let told = |error: String| fracture_stage::Error::internal("the resolved pipeline can not be printed").cause(error);
     let text = if as_json {
         let value = serde_json::to_string_pretty(resolved).map_err(|error| told(error.to_string()))?;

@@ -324,6 +324,11 @@ fn log(verbose: bool) {
         .try_init();
 }
 
+/// Leaves what is large to the end of the process, which frees it at once instead of piece by piece.
+fn leave<T>(large: T) {
+    std::mem::forget(large);
+}
+
 /// Prints to stdout; a reader that went away is no error.
 fn print(text: &str) -> Result<(), Failure> {
     use std::io::Write as _;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::because::{because_lines, short};
 use super::failure::{Exit, Failure, printable};
 use super::project::Project;
-use super::{PlanArgs, WhyArgs, print};
+use super::{PlanArgs, WhyArgs, leave, print};
 use crate::engine::lock::Lock;
 use crate::engine::plan::State;
 
@@ -52,6 +52,7 @@ pub fn plan(args: &PlanArgs, as_json: bool) -> Result<Exit, Failure> {
         ));
     }
     print(&text)?;
+    leave((project, plan));
     let anything = counts[State::Run as usize] + counts[State::Pending as usize] > 0;
     Ok(if args.check && anything {
         Exit::Different

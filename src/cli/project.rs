@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fracture_language::{
-    CompileOptions, Diagnostic, Diagnostics, MAX_BYTES, MAX_TASKS, Pipeline, TaskId, compile, project_root, select,
+    CompileOptions, Diagnostic, Diagnostics, MAX_BYTES, MAX_TASKS, Pipeline, TaskId, compile, project_root, resolve,
+    select,
 };
 use fracture_stage::{Error, ErrorKind};
 
@@ -36,24 +37,9 @@ impl Project {
     /// All that is wrong with the pipeline.
     pub fn compile(args: &SpecArgs) -> Result<Self, Failure> {
         let path = &args.spec;
-        let bytes = pipeline_bytes(path).map_err(|error| {
-            Error::pipeline(format!("can not read the pipeline `{}`", path.display()))
-                .cause(error)
-                .hint("the first argument is the path of a pipeline's YAML file")
-        })?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let at = error.utf8_error().valid_up_to();
-            Error::pipeline(format!("the pipeline `{}` is not UTF-8", path.display()))
-                .cause(format!("byte {at} begins no character"))
-                .hint("save the file as UTF-8")
-        })?;
+        let text = pipeline_text(path)?;
         let root = project_root(path);
-        let options = CompileOptions {
-            profiles: args.profile.clone(),
-            sets: args.set.clone(),
-            env: &|name| std::env::var(name).ok(),
-            max_tasks: args.max_tasks.unwrap_or(MAX_TASKS),
-        };
+        let options = options(args);
         let store = args.store.clone().unwrap_or_else(|| root.join(".fracture"));
         // A profile without a lock file of its own reads the same files as the pipeline without it.
         let mut locks = vec![Lock::path(path, &args.profile), Lock::path(path, &[])];
@@ -77,6 +63,16 @@ impl Project {
             store,
             memory,
         })
+    }
+
+    /// The document after include, profiles, `--set` and substitution, which [`Project::compile`] found sound.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn document(args: &SpecArgs) -> Result<serde_yaml::Value, Failure> {
+        let root = project_root(&args.spec);
+        let text = pipeline_text(&args.spec)?;
+        Ok(resolve(&args.spec, &text, &Disk::new(&root), &root, &options(args))?)
     }
 
     /// Opens the store.
@@ -156,6 +152,31 @@ impl Project {
         let plan = project.plan(&workspace)?;
         Ok((project, workspace, plan))
     }
+}
+
+/// How the command line wants a pipeline compiled.
+fn options(args: &SpecArgs) -> CompileOptions<'static> {
+    CompileOptions {
+        profiles: args.profile.clone(),
+        sets: args.set.clone(),
+        env: &|name| std::env::var(name).ok(),
+        max_tasks: args.max_tasks.unwrap_or(MAX_TASKS),
+    }
+}
+
+/// The text of a pipeline's file.
+fn pipeline_text(path: &Path) -> Result<String, Error> {
+    let bytes = pipeline_bytes(path).map_err(|error| {
+        Error::pipeline(format!("can not read the pipeline `{}`", path.display()))
+            .cause(error)
+            .hint("the first argument is the path of a pipeline's YAML file")
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Error::pipeline(format!("the pipeline `{}` is not UTF-8", path.display()))
+            .cause(format!("byte {at} begins no character"))
+            .hint("save the file as UTF-8")
+    })?
 }
 
 /// The bytes of a pipeline's file. Of one that is longer than any pipeline no more is read than that takes to see.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::failure::{Exit, Failure};
 use super::project::{Project, shown};
-use super::{RunArgs, figures, print, progress, runs, tables};
+use super::{RunArgs, figures, leave, print, progress, runs, tables};
 use crate::engine::event::{Event, Sink as _};
 use crate::engine::lock::Lock;
 use crate::engine::plan::Plan;
@@ -93,17 +93,19 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
     } else {
         tables::print_figures(pipeline, &workspace, &outcomes.plan, &drawn)?;
     }
-    if outcomes.interrupted {
-        return Ok(Exit::Interrupted);
-    }
-    if let Some((_, error)) = outcomes.failures.first() {
-        // The events have told each failure already.
-        return Ok(match super::failure::exit_code(error.kind) {
-            Exit::Interrupted => Exit::Interrupted,
-            _ => Exit::Failed,
-        });
-    }
-    Ok(Exit::Done)
+    // The events have told each failure already.
+    let failed = outcomes
+        .failures
+        .first()
+        .map(|(_, error)| super::failure::exit_code(error.kind));
+    let exit = match failed {
+        _ if outcomes.interrupted => Exit::Interrupted,
+        Some(Exit::Interrupted) => Exit::Interrupted,
+        Some(_) => Exit::Failed,
+        None => Exit::Done,
+    };
+    leave((project, outcomes));
+    Ok(exit)
 }
 
 /// What `--update` says: only sources on a hub have revisions, and none can be named in this version.

@@ -2,7 +2,6 @@
 //! machine would do, and what `verify` does to see whether a recorded result comes out again.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use fracture_cache::Digest;

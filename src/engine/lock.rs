@@ -43,13 +43,22 @@ pub struct FileLine {
 impl TaskLine {
     /// The line of a task of that name.
     pub fn text(&self, name: &str) -> String {
-        let Self {
-            recipe,
-            key,
-            output,
-            rows,
-        } = self;
-        format!("task\t{name}\t{recipe}\t{key}\t{output}\t{rows}\n")
+        let mut line = Vec::with_capacity(name.len() + 220);
+        self.push(name, &mut line);
+        String::from_utf8_lossy(&line).into_owned()
+    }
+
+    /// Adds the line of a task of that name to a text: there may be a hundred thousand of them.
+    pub fn push(&self, name: &str, text: &mut Vec<u8>) {
+        text.extend_from_slice(b"task\t");
+        text.extend_from_slice(name.as_bytes());
+        text.push(b'\t');
+        self.recipe.push_hex(text);
+        text.push(b'\t');
+        self.key.push_hex(text);
+        text.push(b'\t');
+        self.output.push_hex(text);
+        text.extend_from_slice(format!("\t{}\n", self.rows).as_bytes());
     }
 }
 

@@ -141,6 +141,14 @@ impl Builder<'_> {
         }
         draft.variables.iter().for_each(|variable| add(&variable.column));
         prototype.constants.iter().for_each(&mut add);
-        all.into()
+        // A stage that adds none has those of what it needs.
+        let before = draft.inputs.iter().flatten().next();
+        let before = before.map(|(task, _)| &self.tasks[task.index()].constants);
+        match before {
+            Some(before) if before.len() == all.len() && before.iter().zip(&all).all(|(a, b)| Arc::ptr_eq(a, b)) => {
+                Arc::clone(before)
+            }
+            _ => all.into(),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use fracture_language::{Pipeline, select};
 use serde_json::json;
 
-use crate::{compile, compile_with, names};
+use crate::{compile, compile_with, names, resolved_with};
 
 const QUICKSTART: &str = include_str!("../valid/quickstart.yaml");
 
@@ -149,7 +149,7 @@ fn profiles_and_sets_come_over_the_file() {
 #[test]
 fn the_resolved_pipeline_compiles_to_the_same_tasks() {
     let pipeline = compile_with(QUICKSTART, &["quick"], &["vars.harm=9"]).unwrap();
-    let text = serde_yaml::to_string(&pipeline.resolved).unwrap();
+    let text = serde_yaml::to_string(&resolved_with(QUICKSTART, &["quick"], &["vars.harm=9"])).unwrap();
     let again = compile(&text).unwrap_or_else(|wrong| panic!("{wrong}\n{text}"));
     assert_eq!(names(&pipeline), names(&again));
     let parameters =

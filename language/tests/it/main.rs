@@ -19,13 +19,7 @@ fn folder() -> PathBuf {
 
 /// Compiles a text as if it lay in a folder of test pipelines.
 fn compile_with(text: &str, profiles: &[&str], sets: &[&str]) -> Result<Pipeline, Diagnostics> {
-    let env = |name: &str| (name == "STAGE_LIMIT").then(|| "20".to_owned());
-    let options = CompileOptions {
-        profiles: profiles.iter().map(|one| (*one).to_owned()).collect(),
-        sets: sets.iter().map(|one| (*one).to_owned()).collect(),
-        env: &env,
-        max_tasks: MAX_TASKS,
-    };
+    let options = options(profiles, sets);
     let root = folder();
     let path = root.join("test.yaml");
     fracture_language::compile(
@@ -36,6 +30,22 @@ fn compile_with(text: &str, profiles: &[&str], sets: &[&str]) -> Result<Pipeline
         &root,
         &options,
     )
+}
+
+fn options(profiles: &[&str], sets: &[&str]) -> CompileOptions<'static> {
+    CompileOptions {
+        profiles: profiles.iter().map(|one| (*one).to_owned()).collect(),
+        sets: sets.iter().map(|one| (*one).to_owned()).collect(),
+        env: &|name| (name == "STAGE_LIMIT").then(|| "20".to_owned()),
+        max_tasks: MAX_TASKS,
+    }
+}
+
+/// The resolved document of a text in that folder.
+fn resolved_with(text: &str, profiles: &[&str], sets: &[&str]) -> serde_yaml::Value {
+    let root = folder();
+    let files = catalogue::Disk(root.clone());
+    fracture_language::resolve(&root.join("test.yaml"), text, &files, &root, &options(profiles, sets)).unwrap()
 }
 
 /// Compiles a text without options.

@@ -6,7 +6,7 @@ use fracture_stage::{Declaration, Shape};
 use serde_json::{Map, Value, json};
 
 use crate::spec::Spec;
-use relax::{nullable_entries, relaxed};
+use relax::{nullable_entries, relaxed, substitution};
 
 /// What a name of a variable, a model, a stage or a figure looks like.
 const NAME: &str = "^[A-Za-z_][A-Za-z0-9_-]*$";
@@ -173,6 +173,20 @@ fn parameters(kind: &Declaration, definitions: &mut Map<String, Value>) -> Value
         // Parameters may come from `defaults`, so none is required here.
         map.remove("required");
         map.insert("description".to_owned(), json!(kind.summary));
+        // A whole parameter may be a substitution, a map too.
+        let whole = map.get_mut("properties").and_then(Value::as_object_mut);
+        for parameter in whole.into_iter().flat_map(|all| all.values_mut()) {
+            if parameter.get("type") == Some(&json!("object")) || parameter.get("$ref").is_some() {
+                let mut either = json!({});
+                for told in ["description", "default"] {
+                    if let Some(value) = parameter.as_object_mut().and_then(|one| one.remove(told)) {
+                        either[told] = value;
+                    }
+                }
+                either["anyOf"] = json!([parameter.take(), substitution()]);
+                *parameter = either;
+            }
+        }
         if let Some(Value::Object(properties)) = map.get_mut("properties").filter(|_| kind.cases) {
             let cases = json!({ "type": "object", "description": "Other parameters for some rows: COLUMN: VALUE: parameters." });
             properties.entry("cases").or_insert(cases);

@@ -110,6 +110,11 @@ fn tasks_share_what_they_have_in_common() {
     assert_eq!(different(&pipeline, |task| Arc::as_ptr(&task.implementation)), 1013);
     assert_eq!(different(&pipeline, |task| Arc::as_ptr(&task.with)), 1013);
     assert_eq!(different(&pipeline, |task| Arc::as_ptr(&task.context)), 1013);
+    // What arrives: nothing, the prompts, ten answers, ten scores, all verdicts.
+    assert_eq!(
+        different(&pipeline, |task| Arc::as_ptr(&task.inputs)),
+        1 + 1 + 10 + 10 + 1
+    );
     // One for each stage: what is at its ports differs in values alone.
     assert_eq!(different(&pipeline, |task| Arc::as_ptr(&task.schema)), 5);
     let each = allocations / pipeline.tasks.len();

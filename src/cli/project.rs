@@ -176,7 +176,7 @@ fn pipeline_text(path: &Path) -> Result<String, Error> {
         Error::pipeline(format!("the pipeline `{}` is not UTF-8", path.display()))
             .cause(format!("byte {at} begins no character"))
             .hint("save the file as UTF-8")
-    })?
+    })
 }
 
 /// The bytes of a pipeline's file. Of one that is longer than any pipeline no more is read than that takes to see.

@@ -13,6 +13,7 @@ use fracture_stage::{Error, Inputs, PartText, Shape};
 use super::keys::{self, Files, RecipeInput, RecipeKeys};
 use super::lock::{FileLine, Lock, NO_COMMIT, TaskLine};
 use super::looking::Looking;
+use super::result::Reader;
 pub use super::result::TaskResult;
 use super::store_error;
 use super::views::OutputSpec;
@@ -75,6 +76,8 @@ struct Shared<'a> {
     keys: RecipeKeys,
     /// The files by the address of the implementation, which the pipeline holds.
     files: HashMap<usize, Files>,
+    /// What the results of tasks like the last one are read with.
+    reader: Option<Arc<Reader>>,
     /// Objects that are known not to be there.
     gone: &'a HashSet<Digest<Bytes>>,
     /// Looks at the objects of the results that are counted on.
@@ -82,6 +85,18 @@ struct Shared<'a> {
 }
 
 impl Shared<'_> {
+    fn reader(&mut self, task: &Task, workspace: &Workspace) -> Arc<Reader> {
+        match &self.reader {
+            Some(reader) if Arc::ptr_eq(&reader.schema, &task.schema) => Arc::clone(reader),
+            _ => {
+                let (records, schema) = (Arc::clone(&workspace.records), Arc::clone(&task.schema));
+                let reader = Arc::new(Reader { records, schema });
+                self.reader = Some(Arc::clone(&reader));
+                reader
+            }
+        }
+    }
+
     fn files(&mut self, task: &Task, workspace: &Workspace) -> Result<Files, Error> {
         let address = Arc::as_ptr(&task.implementation).addr();
         if let Some(files) = self.files.get(&address) {
@@ -136,6 +151,7 @@ impl Plan {
         let mut shared = Shared {
             keys: RecipeKeys::default(),
             files: HashMap::new(),
+            reader: None,
             gone,
             looking,
         };
@@ -237,7 +253,8 @@ impl Plan {
         } else {
             None
         };
-        Ok(Some(TaskResult::later(&found, task, before, &workspace.records)))
+        let reader = shared.reader(task, workspace);
+        Ok(Some(TaskResult::later(&found, task, before, reader)))
     }
 
     /// Whether the results that a task depends on, and its own, can be read.

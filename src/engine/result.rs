@@ -13,7 +13,7 @@ use super::views::{Content, OutputSpec};
 use super::workspace::Workspace;
 
 /// The outputs of a task by name, the main one as `main`.
-pub type Named = Vec<(String, Arc<OutputSpec>)>;
+pub type Named = Box<[(String, Arc<OutputSpec>)]>;
 
 /// The result of a task: its action and its outputs as readers see them.
 #[derive(Debug, Clone)]
@@ -29,11 +29,19 @@ pub struct TaskResult {
     later: Option<Later>,
 }
 
+/// What the results of tasks with the same columns are read with.
+#[derive(Debug)]
+pub struct Reader {
+    /// What actions gave.
+    pub records: Arc<Records>,
+    /// The outputs as readers see them.
+    pub schema: Arc<Outputs<Schema>>,
+}
+
 /// From where the outputs come when they are asked for.
 #[derive(Debug, Clone)]
 struct Later {
-    records: Arc<Records>,
-    schema: Arc<Outputs<Schema>>,
+    reader: Arc<Reader>,
     constants: Arc<[Arc<ConstantColumn>]>,
     /// Of a map stage the result to which it adds, and which of its outputs. The plan holds that result; if each held the one
     /// before it, the end of a long chain would be as deep as the chain.
@@ -45,15 +53,14 @@ pub type Before = Option<(Weak<TaskResult>, Option<Arc<str>>)>;
 
 impl TaskResult {
     /// A result whose record is read when its outputs are asked for.
-    pub fn later(found: &Found, task: &Task, before: Before, records: &Arc<Records>) -> Self {
+    pub fn later(found: &Found, task: &Task, before: Before, reader: Arc<Reader>) -> Self {
         Self {
             action: found.action,
             rows: found.rows,
             output: found.output,
             outputs: OnceLock::new(),
             later: Some(Later {
-                records: Arc::clone(records),
-                schema: Arc::clone(&task.schema),
+                reader,
                 constants: Arc::clone(&task.constants),
                 before,
             }),
@@ -142,7 +149,7 @@ impl Later {
             Some((result, output)) => Some(Arc::clone(result.upgrade()?.output(output.as_deref())?)),
             None => None,
         };
-        let summary = match self.records.summary(action) {
+        let summary = match self.reader.records.summary(action) {
             Ok(summary) => summary?,
             Err(error) => {
                 tracing::warn!(%error, "a record can not be read");
@@ -150,7 +157,12 @@ impl Later {
             }
         };
         let outputs = summary.outputs.into_iter().map(|output| (output.name, output.artifact));
-        specs(outputs.collect(), &self.schema, &self.constants, before.as_deref())
+        specs(
+            outputs.collect(),
+            &self.reader.schema,
+            &self.constants,
+            before.as_deref(),
+        )
     }
 }
 
@@ -189,5 +201,5 @@ fn specs(
         };
         seen.push((name, Arc::new(spec)));
     }
-    Some(seen)
+    Some(seen.into())
 }

@@ -17,3 +17,4 @@ mod quickstart;
 mod shipped;
 mod together;
 mod verbs;
+mod verify;

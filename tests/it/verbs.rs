@@ -182,3 +182,43 @@ fn a_misspelt_regime_is_told_by_plan() {
     let run = project.fracture(&["run", SPEC, "--set", right, "--json"]).ok().json();
     assert!(count(&run, "tasks", "ran") > 0);
 }
+
+#[test]
+fn the_graph_is_told_in_every_format() {
+    let project = Project::small();
+    let told = |args: &[&str]| {
+        let all: Vec<&str> = ["graph", SPEC].iter().chain(args).copied().collect();
+        project.fracture(&all).ok()
+    };
+    for (tasks, nodes, edges) in [(false, 7, 6), (true, 16, 18)] {
+        let with = |format: &str| {
+            let mut args = vec!["--format", format];
+            args.extend(tasks.then_some("--tasks"));
+            told(&args).stdout
+        };
+        let json: serde_json::Value = serde_json::from_str(&with("json")).unwrap();
+        assert_eq!(json["nodes"].as_array().unwrap().len(), nodes, "{json}");
+        assert_eq!(json["edges"].as_array().unwrap().len(), edges, "{json}");
+        let mermaid = with("mermaid");
+        assert!(mermaid.starts_with("flowchart LR\n"), "{mermaid}");
+        assert_eq!(mermaid.matches(" -->").count(), edges, "{mermaid}");
+        let dot = with("dot");
+        assert!(dot.starts_with("digraph ") && dot.trim_end().ends_with('}'), "{dot}");
+        assert_eq!(
+            (dot.matches(" -> ").count(), dot.matches("label=").count()),
+            (edges, nodes + edges),
+            "{dot}"
+        );
+        let svg = with("svg");
+        for node in json["nodes"].as_array().unwrap() {
+            let name = node["name"].as_str().unwrap();
+            assert!(mermaid.contains(name) && dot.contains(name), "no {name}");
+            assert!(tasks || svg.contains(&format!(">{name}</text>")), "no {name}");
+        }
+    }
+    assert_eq!(
+        told(&[]).stdout,
+        told(&["--format", "mermaid"]).stdout,
+        "for Markdown unless told otherwise"
+    );
+}

@@ -42,6 +42,7 @@ BEYOND = {
     "recursive-variable": "what a substitution may name",
     "secret": "what a substitution may name",
     "set": "the command line",
+    "through": "what a value is once it is put in place",
     "too-many-tasks": "how many tasks a matrix makes",
     "unknown-label": "what a substitution may name",
     "unknown-matrix-variable": "what a substitution may name",
@@ -82,13 +83,21 @@ def spoiled(pipeline):
 
     cases = change("an unknown key of the file", lambda p: p.update({"stagse": {}}))
     cases += change("another version", lambda p: p.update({"version": 2}))
-    cases += change("a stage without a kind", lambda p: p["stages"].update({"broken": {"with": {}}}))
+    # A file that includes another may say a part of a stage.
+    if "include" not in pipeline:
+        cases += change("a stage without a kind", lambda p: p["stages"].update({"broken": {"with": {}}}))
+        cases += change("a figure without a file", lambda p: p.setdefault("figures", {}).update({"broken": {"plot": "bars", "from": "x"}}))
     cases += change("an unknown kind", lambda p: p["stages"].update({"broken": {"uses": "genrate"}}))
     cases += change("a list of stages that holds a number", lambda p: p["stages"].update({"broken": {"uses": "query", "needs": [1]}}))
     cases += change("an unknown parameter", stage_edit("generate", lambda s: s.setdefault("with", {}).update({"sed": 1})))
     cases += change("a value out of range", stage_edit("generate", lambda s: s.setdefault("with", {}).update({"top_p": 1.5})))
     cases += change("a text for a number", stage_edit("threshold", lambda s: s.setdefault("with", {}).update({"tau": "half"})))
-    cases += change("a figure without a file", lambda p: p.setdefault("figures", {}).update({"broken": {"plot": "bars", "from": "x"}}))
+    cases += change("an unknown port", lambda p: p["stages"].update({"broken": {"uses": "threshold", "needs": {"score": "x"}}}))
+    cases += change("`per` of a stage that does not reduce", lambda p: p["stages"].update({"broken": {"uses": "judge", "per": ["model"]}}))
+    cases += change("an unknown key of a profile", lambda p: p.update({"profiles": {"quick": {"stage": {}}}}))
+    cases += change("an unknown parameter in a profile", lambda p: p.update({"profiles": {"quick": {"stages": {"x": {"wiht": {}}}}}}))
+    cases += change("an unknown parameter of a figure", lambda p: p.setdefault("figures", {}).update({"broken": {"plot": "bars", "from": "x", "to": "x.svg", "colour": "y"}}))
+    cases += change("`defaults` of an unknown kind", lambda p: p.update({"defaults": {"genrate": {}}}))
     return cases
 
 

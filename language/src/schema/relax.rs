@@ -30,6 +30,13 @@ pub fn relaxed(value: Value, file: bool) -> Value {
     if map.get("additionalProperties") == Some(&Value::Bool(false)) {
         map.entry("patternProperties").or_insert_with(|| json!({ "^x-": {} }));
     }
+    // Of what may be left out, which may be a map.
+    if let Some(Value::Array(all)) = map.get_mut("anyOf")
+        && all.contains(&json!({ "type": "null" }))
+        && !file
+    {
+        all.push(substitution());
+    }
     // Where a text of any sort fits, a substitution does.
     let constrained = ["enum", "const", "pattern", "minLength", "format"]
         .iter()
@@ -50,12 +57,16 @@ pub fn relaxed(value: Value, file: bool) -> Value {
         .iter()
         .filter_map(|key| Some(((*key).to_owned(), map.remove(*key)?)))
         .collect();
-    let substitution = json!({ "type": "string", "pattern": "\\$\\{.+\\}" });
-    let mut either = json!({ "anyOf": [Value::Object(map), substitution] });
+    let mut either = json!({ "anyOf": [Value::Object(map), substitution()] });
     if let Value::Object(either) = &mut either {
         either.extend(told);
     }
     either
+}
+
+/// A text that is a substitution, or holds one.
+pub fn substitution() -> Value {
+    json!({ "type": "string", "pattern": "\\$\\{.+\\}" })
 }
 
 /// Lets an entry of a map be removed by `null` without an alternative beside its type: an editor then says what is wrong with

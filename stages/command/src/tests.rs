@@ -24,6 +24,7 @@ use crate::declaration;
 use crate::quote::Passed;
 
 mod endings;
+mod mapped;
 mod outputs;
 
 struct Project(tempfile::TempDir);
@@ -239,6 +240,7 @@ fn the_key_knows_what_the_result_depends_on() {
     let base = json!({ "run": ["tool"] });
     for (name, value) in [
         ("run", json!(["tool", "x"])),
+        ("shape", json!("map")),
         ("reads", json!("csv")),
         ("yields", json!({"a": "text"})),
         ("keys", json!(["a"])),
@@ -254,10 +256,6 @@ fn the_key_knows_what_the_result_depends_on() {
 fn what_is_wrong_with_the_parameters_is_said_before_anything_runs() {
     for (with, expected) in [
         (json!({ "run": [] }), "names no program"),
-        (
-            json!({ "run": ["x"], "shape": "map" }),
-            "`shape: map` is not in this version",
-        ),
         (
             json!({ "run": ["x"], "files": ["../up"] }),
             "no path inside the project",

@@ -98,6 +98,7 @@ fn draws_follow_the_filtered_distribution() {
             top_k: 25,
             min_p: 0.05,
             repetition_penalty: 1.4,
+            ..Sampling::default()
         },
     ];
     for sampling in settings {
@@ -163,6 +164,32 @@ fn log_probabilities_are_those_of_the_raw_logits() {
     let choice = choose(&logits, &sampling, &[1, 2, 3], 0.5);
     let total: f64 = logits.iter().map(|x| f64::from(*x).exp()).sum();
     assert!((f64::from(choice.logprob) - (f64::from(logits[choice.token as usize]) - total.ln())).abs() < 1e-6);
+}
+
+#[test]
+fn the_most_probable_tokens_are_told_in_order() {
+    let mut logits = logits(50);
+    logits[9] = 4.0;
+    logits[31] = 4.0;
+    let mut sampler = sampler();
+    for top in [0, 1, 5, 50, 80] {
+        let sampling = Sampling {
+            temperature: 0.7,
+            top_k: 2,
+            repetition_penalty: 3.0,
+            top,
+            ..Sampling::default()
+        };
+        sampler.choose(&logits, &sampling, [9, 9].into_iter(), || 0.3).unwrap();
+        let mut order: Vec<u32> = (0..50).collect();
+        order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+        order.truncate(top as usize);
+        let told: Vec<u32> = sampler.top().iter().map(|(id, _)| *id).collect();
+        assert_eq!(told, order);
+        let weighed = sampler.weigh(&logits, &told.clone()).unwrap();
+        let told = sampler.top().iter().map(|(_, logprob)| f64::from(*logprob));
+        assert!(told.zip(weighed).all(|(told, weighed)| (told - weighed).abs() < 1e-6));
+    }
 }
 
 #[test]

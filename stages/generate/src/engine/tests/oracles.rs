@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// The folder of the reference checkpoints that belong to the repository.
-fn families() -> PathBuf {
+pub(crate) fn families() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/families")
 }
 
@@ -36,7 +36,7 @@ fn notice(text: &str) {
     eprintln!("{text}");
 }
 
-fn rows(model: &Path) -> Vec<Value> {
+pub(crate) fn rows(model: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(model.join("reference.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -173,7 +173,7 @@ fn an_answer_ends_where_the_model_ends_it() {
 }
 
 /// How far log-probabilities of forced tokens, and logits, are from the reference at most.
-fn distance(decoder: &Decoder, rows: &[Value]) -> f64 {
+pub(crate) fn distance(decoder: &Decoder, rows: &[Value]) -> f64 {
     let run = Run {
         unit: Unit::best(),
         threads: 1,

@@ -173,7 +173,12 @@ impl Config {
         let hidden = fields.count("hidden_size")?;
         let heads = fields.count("num_attention_heads")?;
         let layers = fields.count("num_hidden_layers")?;
-        let kv_heads = fields.count_or("num_key_value_heads", default_kv_heads(family, heads))?;
+        let kv_heads = match fields.maybe_count("num_key_value_heads")? {
+            Some(given) => given,
+            // Said to be nothing, it is that of queries; not said, the family's.
+            None if fields.has("num_key_value_heads") => heads,
+            None => default_kv_heads(family, heads),
+        };
         let head_dim = match fields.maybe_count("head_dim")? {
             Some(given) => given,
             None => match family {

@@ -8,6 +8,7 @@ mod diagnostics;
 mod diff;
 mod faults;
 mod gc;
+mod generate;
 mod incremental;
 mod interrupt;
 mod judge;

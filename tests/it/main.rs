@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod absent;
+mod calibrated;
 mod command;
 mod diagnostics;
 mod diff;
@@ -13,6 +14,7 @@ mod judge;
 mod paper;
 mod project;
 mod quickstart;
+mod scores;
 mod shipped;
 mod together;
 mod verbs;

@@ -354,4 +354,6 @@ fn tokenize(
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod absent;
+mod calibrated;
 mod command;
 mod diagnostics;
 mod diff;
@@ -16,6 +17,7 @@ mod paper;
 mod project;
 mod quickstart;
 mod scheduler;
+mod scores;
 mod shipped;
 mod together;
 mod verbs;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod absent;
+mod calibrated;
 mod command;
 mod diagnostics;
 mod diff;
@@ -10,10 +11,13 @@ mod faults;
 mod gc;
 mod generate;
 mod incremental;
+mod interrupt;
 mod judge;
 mod paper;
 mod project;
 mod quickstart;
+mod scheduler;
+mod scores;
 mod shipped;
 mod together;
 mod verbs;

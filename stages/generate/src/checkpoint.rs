@@ -1,11 +1,14 @@
-//! A Hugging Face checkpoint directory, opened by its headers and indexes: no weight is read here.
+//! A Hugging Face checkpoint directory or a GGUF file, opened by its headers and indexes: no weight is read here.
 
+use crate::config::Config;
+use crate::gguf::{self, Gguf};
 use fracture_stage::Error;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The longest safetensors header that is read, in bytes.
 const HEADER_LIMIT: u64 = 64 << 20;
@@ -19,6 +22,7 @@ pub struct Checkpoint {
     files: Vec<CheckpointFile>,
     shards: Vec<PathBuf>,
     tensors: BTreeMap<String, TensorEntry>,
+    gguf: Option<Arc<Gguf>>,
 }
 
 /// A file that a result depends on, or its absence.
@@ -43,11 +47,58 @@ pub struct TensorEntry {
 }
 
 impl Checkpoint {
-    /// Looks at a checkpoint directory: which files matter, and whether the weights are as long as their headers say.
+    /// Looks at a checkpoint directory, or at a GGUF file: which files matter, and whether the weights are as long as
+    /// their headers say.
     ///
     /// # Errors
-    /// A missing directory or file, a header that is no safetensors header, a truncated weight file.
-    pub fn open(directory: &Path) -> Result<Self, Error> {
+    /// A missing directory or file, a damaged header, a truncated weight file.
+    pub fn open(source: &Path) -> Result<Self, Error> {
+        Self::choose(source, None)
+    }
+
+    /// [`Checkpoint::open`], where `file` names a GGUF file in the directory.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn choose(source: &Path, file: Option<&str>) -> Result<Self, Error> {
+        match gguf::find(source, file)? {
+            Some(path) => Self::of_gguf(source, Gguf::open(&path)?),
+            None => match file {
+                Some(file) => Err(Error::input(format!("`file: {file}` is no GGUF file"))
+                    .hint("`file` chooses among the GGUF files of a folder; leave it out for safetensors")),
+                None => Self::of_directory(source),
+            },
+        }
+    }
+
+    fn of_gguf(source: &Path, gguf: Gguf) -> Result<Self, Error> {
+        let mut files = Vec::new();
+        if source.is_dir() {
+            // Had it been there, the folder would have been another kind of checkpoint.
+            files.push(CheckpointFile {
+                role: "config".to_owned(),
+                path: None,
+            });
+        }
+        for (number, part) in gguf.parts().iter().enumerate() {
+            files.push(CheckpointFile {
+                role: match gguf.parts().len() {
+                    1 => "weights".to_owned(),
+                    _ => format!("weights/{number}"),
+                },
+                path: Some(part.path().to_owned()),
+            });
+        }
+        Ok(Self {
+            directory: gguf.path().to_owned(),
+            files,
+            shards: Vec::new(),
+            tensors: BTreeMap::new(),
+            gguf: Some(Arc::new(gguf)),
+        })
+    }
+
+    fn of_directory(directory: &Path) -> Result<Self, Error> {
         if !directory.is_dir() {
             return Err(
                 Error::input(format!("{}: no such model directory", directory.display()))
@@ -59,6 +110,7 @@ impl Checkpoint {
             files: Vec::new(),
             shards: Vec::new(),
             tensors: BTreeMap::new(),
+            gguf: None,
         };
         checkpoint.require("config", "config.json")?;
         checkpoint.require("tokenizer", "tokenizer.json")?;
@@ -79,7 +131,23 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// The directory.
+    /// The GGUF file, where it is one.
+    pub fn gguf(&self) -> Option<&Arc<Gguf>> {
+        self.gguf.as_ref()
+    }
+
+    /// The architecture, from `config.json` or from the metadata of a GGUF file.
+    ///
+    /// # Errors
+    /// An architecture or a field that is not supported; each named.
+    pub fn config(&self) -> Result<Config, Error> {
+        match &self.gguf {
+            Some(gguf) => gguf::config(gguf),
+            None => Config::parse(&self.read("config")?.unwrap_or_default()),
+        }
+    }
+
+    /// The directory, or the GGUF file.
     pub fn directory(&self) -> &Path {
         &self.directory
     }

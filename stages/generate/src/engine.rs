@@ -10,7 +10,6 @@ mod sequence;
 
 use crate::cache::{Cache, Meter};
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
 use crate::decoder::{Decoder, Slot, Wanted};
 use crate::kernel::Unit;
 use crate::ops::Run;
@@ -127,12 +126,13 @@ impl Engine {
     /// # Errors
     /// An unsupported architecture, files that cannot be read.
     pub fn load(checkpoint: &Checkpoint, text: &TextOptions, options: Options) -> Result<Self, Error> {
-        let config = checkpoint.read("config")?.unwrap_or_default();
         let place = checkpoint.directory().display();
-        let config = Config::parse(&config).map_err(|error| error.context(format!("{place}: cannot be run")))?;
+        let config = checkpoint
+            .config()
+            .map_err(|error| error.context(format!("{place}: cannot be run")))?;
         let text = Text::open(checkpoint, &config.eos, text)?;
         let device = Device::Cpu;
-        let weights = Weights::open(checkpoint, DType::F32, &device)?;
+        let weights = Weights::of(checkpoint, &config, DType::F32, &device)?;
         Self::new(Decoder::new(config, weights, &device)?, text, options)
     }
 

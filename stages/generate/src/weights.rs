@@ -1,6 +1,9 @@
 //! Tensors of a checkpoint, memory-mapped and converted to the compute type.
 
 use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::gguf::GgufWeights;
+use crate::weight::Weight;
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use fracture_stage::Error;
@@ -18,9 +21,29 @@ pub struct Weights {
 enum Source {
     Mapped(MmapedSafetensors),
     Memory(HashMap<String, Tensor>),
+    Gguf(GgufWeights),
 }
 
 impl Weights {
+    /// Maps the weight files of a checkpoint, or opens its GGUF file as that of the model that `config` describes.
+    /// Tensors come out as `dtype` on `device`.
+    ///
+    /// # Errors
+    /// Files that cannot be mapped.
+    pub fn of(checkpoint: &Checkpoint, config: &Config, dtype: DType, device: &Device) -> Result<Self, Error> {
+        let Some(gguf) = checkpoint.gguf() else {
+            return Self::open(checkpoint, dtype, device);
+        };
+        let weights = GgufWeights::open(gguf.clone(), config)?;
+        Ok(Self {
+            left: weights.names().collect(),
+            source: Source::Gguf(weights),
+            dtype,
+            device: device.clone(),
+            place: gguf.path().display().to_string(),
+        })
+    }
+
     /// Maps the weight files of a checkpoint. Tensors come out as `dtype` on `device`.
     ///
     /// # Errors
@@ -62,7 +85,30 @@ impl Weights {
         match &self.source {
             Source::Mapped(mapped) => mapped.get(name).is_ok(),
             Source::Memory(tensors) => tensors.contains_key(name),
+            Source::Gguf(weights) => weights.has(name),
         }
+    }
+
+    /// Norm weights are whole, even where the family's checkpoints store their difference from one.
+    pub fn has_whole_norms(&self) -> bool {
+        matches!(self.source, Source::Gguf(_))
+    }
+
+    /// The matrix `name` of exactly `[rows, columns]`, packed as it lies in a GGUF file where it can be.
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Weight, Error> {
+        if let Source::Gguf(weights) = &self.source
+            && let Some(packed) = weights.packed(name)
+            && packed.shape() == (rows, columns)
+        {
+            self.left.remove(&weights.name(name));
+            return Ok(Weight::Packed(packed));
+        }
+        let tensor = self.take(name, &[rows, columns])?;
+        Weight::new(&tensor)
+            .map_err(|cause| Error::input(format!("{}: tensor {name} cannot be read", self.place)).cause(cause))
     }
 
     /// The tensor `name` of exactly `shape`, contiguous.
@@ -80,6 +126,7 @@ impl Weights {
         let tensor = match &self.source {
             Source::Mapped(mapped) => mapped.load(name, &self.device).map_err(failed)?,
             Source::Memory(tensors) => tensors[name].to_device(&self.device).map_err(failed)?,
+            Source::Gguf(weights) => weights.load(name, &self.device).map_err(failed)?,
         };
         if tensor.dims() != shape {
             return Err(Error::input(format!(
@@ -95,7 +142,10 @@ impl Weights {
                     .hint("f32, f16 and bf16 checkpoints are supported; quantised ones come as GGUF"),
             );
         }
-        self.left.remove(name);
+        match &self.source {
+            Source::Gguf(weights) => self.left.remove(&weights.name(name)),
+            _ => self.left.remove(name),
+        };
         tensor
             .to_dtype(self.dtype)
             .and_then(|tensor| tensor.contiguous())

@@ -3,16 +3,21 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod absent;
+mod calibrated;
 mod command;
 mod diagnostics;
 mod diff;
 mod faults;
 mod gc;
+mod generate;
 mod incremental;
+mod interrupt;
 mod judge;
 mod paper;
 mod project;
 mod quickstart;
+mod scheduler;
+mod scores;
 mod shipped;
 mod together;
 mod verbs;

@@ -1,5 +1,6 @@
 //! Tensors of a checkpoint, memory-mapped and converted to the compute type.
 
+use crate::adapter::{Adapter, Merger};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::gguf::GgufWeights;
@@ -16,6 +17,7 @@ pub struct Weights {
     device: Device,
     left: BTreeSet<String>,
     place: String,
+    merger: Option<Merger>,
 }
 
 enum Source {
@@ -41,6 +43,7 @@ impl Weights {
             dtype,
             device: device.clone(),
             place: gguf.path().display().to_string(),
+            merger: None,
         })
     }
 
@@ -65,6 +68,7 @@ impl Weights {
             device: device.clone(),
             left,
             place,
+            merger: checkpoint.adapter().map(Adapter::map).transpose()?,
         })
     }
 
@@ -77,6 +81,7 @@ impl Weights {
             device: device.clone(),
             left,
             place: "memory".to_owned(),
+            merger: None,
         }
     }
 
@@ -103,7 +108,7 @@ impl Weights {
             && let Some(packed) = weights.packed(name)
             && packed.shape() == (rows, columns)
         {
-            self.left.remove(&weights.name(name));
+            self.used(name);
             return Ok(Weight::Packed(packed));
         }
         let tensor = self.take(name, &[rows, columns])?;
@@ -123,10 +128,12 @@ impl Weights {
         let failed = |cause: candle_core::Error| {
             Error::input(format!("{}: tensor {name} cannot be read", self.place)).cause(cause)
         };
-        let tensor = match &self.source {
-            Source::Mapped(mapped) => mapped.load(name, &self.device).map_err(failed)?,
-            Source::Memory(tensors) => tensors[name].to_device(&self.device).map_err(failed)?,
-            Source::Gguf(weights) => weights.load(name, &self.device).map_err(failed)?,
+        let saved = self.merger.as_ref().map_or(Ok(None), |merger| merger.saved(name))?;
+        let tensor = match (&self.source, saved) {
+            (_, Some(saved)) => saved,
+            (Source::Mapped(mapped), None) => mapped.load(name, &self.device).map_err(failed)?,
+            (Source::Memory(tensors), None) => tensors[name].to_device(&self.device).map_err(failed)?,
+            (Source::Gguf(weights), None) => weights.load(name, &self.device).map_err(failed)?,
         };
         if tensor.dims() != shape {
             return Err(Error::input(format!(
@@ -142,14 +149,60 @@ impl Weights {
                     .hint("f32, f16 and bf16 checkpoints are supported; quantised ones come as GGUF"),
             );
         }
+        self.used(name);
+        let merged = self
+            .merger
+            .as_mut()
+            .map_or(Ok(None), |merger| merger.merged(name, &tensor))?;
+        merged
+            .unwrap_or(tensor)
+            .to_device(&self.device)
+            .map_err(failed)?
+            .to_dtype(self.dtype)
+            .and_then(|tensor| tensor.contiguous())
+            .map_err(failed)
+    }
+
+    /// The output projection of a model whose embedding serves as one. An adapter may have trained either on its own,
+    /// which parts them; what it adds to one it adds to both, so it is to be told first, by [`Weights::tie`].
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub fn tied_head(&mut self, embedding: &Weight) -> Result<Weight, Error> {
+        const HEAD: &str = "lm_head.weight";
+        let Some(merger) = self.merger.take_if(|merger| merger.parts_head()) else {
+            return Ok(embedding.clone());
+        };
+        let failed = |cause: candle_core::Error, place: &str| {
+            Error::input(format!("{place}: {HEAD} cannot be read")).cause(cause)
+        };
+        let head = match merger.saved(HEAD)? {
+            Some(head) => head
+                .to_device(&self.device)
+                .and_then(|head| head.to_dtype(self.dtype)?.contiguous())
+                .map_err(|cause| failed(cause, &self.place))?,
+            // The embedding as the base has it.
+            None => {
+                let (rows, columns) = embedding.dims().map_err(|cause| failed(cause, &self.place))?;
+                self.take("model.embed_tokens.weight", &[rows, columns])?
+            }
+        };
+        self.merger = Some(merger);
+        Weight::new(&head).map_err(|cause| failed(cause, &self.place))
+    }
+
+    /// Says that output projection and embedding are one tensor, before either is taken.
+    pub fn tie(&mut self) {
+        if let Some(merger) = &mut self.merger {
+            merger.tie();
+        }
+    }
+
+    fn used(&mut self, name: &str) {
         match &self.source {
             Source::Gguf(weights) => self.left.remove(&weights.name(name)),
             _ => self.left.remove(name),
         };
-        tensor
-            .to_dtype(self.dtype)
-            .and_then(|tensor| tensor.contiguous())
-            .map_err(failed)
     }
 
     /// Checks that every tensor was used, but for those that models carry without need.
@@ -157,6 +210,9 @@ impl Weights {
     /// # Errors
     /// Names a tensor that the architecture does not know: the model would compute something else without it.
     pub fn finish(mut self, tied: bool) -> Result<(), Error> {
+        if let Some(merger) = &self.merger {
+            merger.finish(tied)?;
+        }
         let idle = |name: &str| name.ends_with(".rotary_emb.inv_freq") || tied && name == "lm_head.weight";
         self.left.retain(|name| !idle(name));
         match self.left.first() {

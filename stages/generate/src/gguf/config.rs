@@ -266,6 +266,11 @@ impl<'a> Keys<'a> {
             .maybe_count("attention.sliding_window")?
             .filter(|window| *window > 0);
         match model_type {
+            "llama" => {
+                let has = |name: &str| self.gguf.tensor(name).is_some();
+                set("attention_bias", json!(has("blk.0.attn_q.bias")));
+                set("mlp_bias", json!(has("blk.0.ffn_up.bias")));
+            }
             "mistral" => drop(set("sliding_window", json!(window))),
             "mixtral" => {
                 set("sliding_window", json!(window));

@@ -150,10 +150,10 @@ impl Weights {
             );
         }
         self.used(name);
-        let merged = self
-            .merger
-            .as_mut()
-            .map_or(Ok(None), |merger| merger.merged(name, &tensor))?;
+        let merged = match &mut self.merger {
+            Some(merger) if merger.changes(name) => merger.merged(name, &tensor)?,
+            _ => None,
+        };
         merged
             .unwrap_or(tensor)
             .to_device(&self.device)

@@ -243,7 +243,8 @@ fn what_is_computed_wrongly_is_seen() {
         ),
         (
             "llama_yarn_biased",
-            json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}),
+            json!({"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32,
+                "attention_factor": 1.138629436111989}}),
         ),
         ("mistral_windowed", json!({"sliding_window": 15})),
         ("mixtral_experts", json!({"num_experts_per_tok": 1})),

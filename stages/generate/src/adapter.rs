@@ -8,6 +8,7 @@ mod settings;
 use crate::checkpoint::{CheckpointFile, TensorEntry, read_header, read_text};
 use crate::kernel::Unit;
 use crate::ops::{Linear, Run};
+use crate::weight::Weight;
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use fracture_stage::Error;
@@ -289,8 +290,8 @@ fn added(base: &Tensor, down: &Tensor, up: &Tensor, part: &LowRank) -> candle_co
     let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.contiguous();
     let (base, down, up) = (wide(base)?, wide(&down.t()?)?, wide(up)?);
     let product = match part.embedding {
-        true => Linear::new(up, None).forward(run, &down)?,
-        false => Linear::new(down, None).forward(run, &up)?,
+        true => Linear::new(Weight::new(&up)?, None).forward(run, &down)?,
+        false => Linear::new(Weight::new(&down)?, None).forward(run, &up)?,
     };
     base + (product * part.scale)?
 }

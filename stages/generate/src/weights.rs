@@ -108,7 +108,7 @@ impl Weights {
             && let Some(packed) = weights.packed(name)
             && packed.shape() == (rows, columns)
         {
-            self.used(name);
+            self.left.remove(&weights.name(name));
             return Ok(Weight::Packed(packed));
         }
         let tensor = self.take(name, &[rows, columns])?;
@@ -149,7 +149,10 @@ impl Weights {
                     .hint("f32, f16 and bf16 checkpoints are supported; quantised ones come as GGUF"),
             );
         }
-        self.used(name);
+        match &self.source {
+            Source::Gguf(weights) => self.left.remove(&weights.name(name)),
+            _ => self.left.remove(name),
+        };
         let merged = match &mut self.merger {
             Some(merger) if merger.changes(name) => merger.merged(name, &tensor)?,
             _ => None,
@@ -196,13 +199,6 @@ impl Weights {
         if let Some(merger) = &mut self.merger {
             merger.tie();
         }
-    }
-
-    fn used(&mut self, name: &str) {
-        match &self.source {
-            Source::Gguf(weights) => self.left.remove(&weights.name(name)),
-            _ => self.left.remove(name),
-        };
     }
 
     /// Checks that every tensor was used, but for those that models carry without need.

@@ -47,10 +47,13 @@ impl RowWise for GenerateStage {
 
     fn group(&self) -> String {
         // Whatever decoder: siblings of one model share a running batch.
-        match self.adapter_path() {
-            Some(adapter) => format!("generate {} {adapter}", self.model.source),
-            None => format!("generate {}", self.model.source),
+        let mut group = format!("generate {}", self.model.source);
+        for setting in ["file", "adapter"] {
+            if let Some(value) = self.setting(setting) {
+                group.push_str(&format!(" {setting} {value}"));
+            }
         }
+        group
     }
 
     fn unit(&self) -> &'static str {

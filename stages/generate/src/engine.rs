@@ -11,7 +11,6 @@ mod sequence;
 
 use crate::cache::{Cache, Meter};
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
 use crate::decoder::{Decoder, Slot, Wanted};
 use crate::kernel::Unit;
 use crate::ops::Run;
@@ -132,16 +131,18 @@ impl Engine {
     /// # Errors
     /// An unsupported architecture, files that cannot be read.
     pub fn load(checkpoint: &Checkpoint, text: &TextOptions, options: Options) -> Result<Self, Error> {
-        let config = checkpoint.read("config")?.unwrap_or_default();
         let place = checkpoint.directory().display();
-        let config = Config::parse(&config).map_err(|error| error.context(format!("{place}: cannot be run")))?;
+        let config = checkpoint
+            .config()
+            .map_err(|error| error.context(format!("{place}: cannot be run")))?;
         let text = Text::open(checkpoint, &config.eos, text)?;
         let device = Device::Cpu;
-        let weights = Weights::open(checkpoint, DType::F32, &device)?;
+        let weights = Weights::of(checkpoint, &config, DType::F32, &device)?;
         let mut decoder = Decoder::new(config, weights, &device)?;
         if options.device != Accelerator::Cpu {
             let device = options.device.open()?;
-            decoder = decoder.on(Weights::open(checkpoint, DType::F32, &device)?, &device)?;
+            let weights = Weights::of(checkpoint, decoder.config(), DType::F32, &device)?;
+            decoder = decoder.on(weights, &device)?;
         }
         Self::new(decoder, text, options)
     }

@@ -79,7 +79,9 @@ impl Plain {
             .map(|index| PlainLayer::new(config, index, &mut weights))
             .collect::<Result<Vec<_>, _>>()?;
         let head = match config.tied {
-            true => weights.tied_head(&embedding)?,
+            true => weights
+                .parted_head(vocabulary, hidden)?
+                .unwrap_or_else(|| embedding.clone()),
             false => weights.take("lm_head.weight", &[vocabulary, hidden])?,
         };
         weights.finish(config.tied)?;
@@ -146,7 +148,7 @@ impl Plain {
 
 fn norm(config: &Config, weights: &mut Weights, name: &str, width: usize) -> Result<Tensor, Error> {
     let weight = weights.take(name, &[width])?;
-    let whole = match config.family.norm_from_one() {
+    let whole = match config.family.norm_from_one() && !weights.has_whole_norms() {
         true => weight + 1.0,
         false => Ok(weight),
     };

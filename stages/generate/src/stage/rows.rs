@@ -16,7 +16,7 @@ use crate::raw::RawRow;
 use crate::sampler::Stream;
 
 /// The version of what a raw row means.
-const ROW_VERSION: u32 = 1;
+const ROW_VERSION: u32 = 2;
 
 impl RowWise for GenerateStage {
     fn row_version(&self) -> u32 {
@@ -51,12 +51,13 @@ impl RowWise for GenerateStage {
     fn group(&self) -> String {
         // Whatever decoder: siblings of one model share a running batch.
         let mut group = format!("generate {}", self.model.source);
-        for part in [self.adapter_path(), self.settings.device.elsewhere()]
-            .into_iter()
-            .flatten()
-        {
-            group.push(' ');
-            group.push_str(part);
+        for setting in ["file", "adapter"] {
+            if let Some(value) = self.setting(setting) {
+                group.push_str(&format!(" {setting} {value}"));
+            }
+        }
+        if let Some(device) = self.settings.device.elsewhere() {
+            group.push_str(&format!(" device {device}"));
         }
         group
     }

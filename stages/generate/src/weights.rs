@@ -122,8 +122,9 @@ impl Weights {
     /// A missing tensor, another shape, an element type that is not f32, f16 or bf16.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
         if !self.has(name) {
-            return Err(Error::input(format!("{}: tensor {name} is missing", self.place))
-                .hint("config.json and the weights do not belong together; fetch the checkpoint again"));
+            return Err(
+                Error::input(format!("{}: tensor {} is missing", self.place, self.shown(name))).hint(self.hint()),
+            );
         }
         let failed = |cause: candle_core::Error| {
             Error::input(format!("{}: tensor {name} cannot be read", self.place)).cause(cause)
@@ -137,11 +138,12 @@ impl Weights {
         };
         if tensor.dims() != shape {
             return Err(Error::input(format!(
-                "{}: tensor {name} has the shape {:?}, config.json asks for {shape:?}",
+                "{}: tensor {} has the shape {:?}, its architecture asks for {shape:?}",
                 self.place,
+                self.shown(name),
                 tensor.dims()
             ))
-            .hint("config.json and the weights do not belong together; fetch the checkpoint again"));
+            .hint(self.hint()));
         }
         if !matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16) {
             return Err(
@@ -164,6 +166,21 @@ impl Weights {
             .to_dtype(self.dtype)
             .and_then(|tensor| tensor.contiguous())
             .map_err(failed)
+    }
+
+    /// What the files call a tensor.
+    fn shown(&self, name: &str) -> String {
+        match &self.source {
+            Source::Gguf(weights) => weights.name(name),
+            _ => name.to_owned(),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match &self.source {
+            Source::Gguf(_) => "the file's metadata and tensors do not belong together; fetch or convert it again",
+            _ => "config.json and the weights do not belong together; fetch the checkpoint again",
+        }
     }
 
     /// The output projection of a model whose embedding serves as one, where it is not the embedding: an adapter may have
@@ -225,7 +242,7 @@ impl Weights {
                 self.place
             ))
             .cause(format!("{} tensors are left over", self.left.len()))
-            .hint("config.json names another architecture than the weights have")),
+            .hint(self.hint())),
         }
     }
 }

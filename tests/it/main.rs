@@ -10,6 +10,7 @@ mod diff;
 mod faults;
 mod gc;
 mod generate;
+mod gguf;
 mod incremental;
 mod interrupt;
 mod judge;

@@ -52,11 +52,12 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
         .map_err(|error| errors.push(error))
         .ok();
     match (text, model) {
-        (Some(text), Some(Named { name, source, adapter })) if errors.is_empty() => Ok(Box::new(EmbedStage {
+        (Some(text), Some(named)) if errors.is_empty() => Ok(Box::new(EmbedStage {
+            file: parameters.file.clone().or(named.file),
             parameters,
-            source,
-            adapter,
-            name,
+            source: named.source,
+            adapter: named.adapter,
+            name: named.name,
             text,
             known: OnceLock::new(),
         })),
@@ -69,6 +70,7 @@ struct Named {
     name: String,
     source: String,
     adapter: Option<String>,
+    file: Option<String>,
 }
 
 /// What `model:` means: one under `models:`, else a folder.
@@ -78,16 +80,17 @@ fn model(asked: &str, context: &Context) -> Result<Named, ParameterError> {
             if let Some(setting) = model
                 .settings
                 .keys()
-                .find(|key| !matches!(key.as_str(), "adapter" | "chat_template" | "dtype"))
+                .find(|key| !matches!(key.as_str(), "adapter" | "chat_template" | "dtype" | "file"))
             {
                 let message = format!("`{setting}` of the model `{asked}` has no effect on embeddings");
                 return Err(ParameterError::at(&["model"], message).hint("name the model's folder instead"));
             }
-            let adapter = model.settings.get("adapter").and_then(Value::as_str);
+            let setting = |name: &str| model.settings.get(name).and_then(Value::as_str).map(str::to_owned);
             Named {
                 name: model.name.clone(),
                 source: model.source.clone(),
-                adapter: adapter.map(str::to_owned),
+                adapter: setting("adapter"),
+                file: setting("file"),
             }
         }
         None if asked.contains('/') => {
@@ -96,6 +99,7 @@ fn model(asked: &str, context: &Context) -> Result<Named, ParameterError> {
                 name: last.to_owned(),
                 source: asked.to_owned(),
                 adapter: None,
+                file: None,
             }
         }
         None => {
@@ -108,11 +112,11 @@ fn model(asked: &str, context: &Context) -> Result<Named, ParameterError> {
         }
     };
     let source = &named.source;
-    if !source.contains("://") && !source.ends_with(".gguf") {
+    if !source.contains("://") {
         return Ok(named);
     }
     let error = ParameterError::at(&["model"], format!("`{source}` gives no hidden states"));
-    Err(error.hint("name a folder with an exported encoder, or with config.json, tokenizer.json and model.safetensors"))
+    Err(error.hint("name a folder with an exported encoder, one with config.json, tokenizer.json and model.safetensors, or a GGUF file"))
 }
 
 /// A resolved task of kind `embed`.
@@ -121,6 +125,8 @@ pub(crate) struct EmbedStage {
     pub(crate) source: String,
     /// The folder of a LoRA adapter that is merged into a language model.
     pub(crate) adapter: Option<String>,
+    /// The file among several in the folder.
+    pub(crate) file: Option<String>,
     name: String,
     pub(crate) text: TextSource,
     known: OnceLock<Source>,
@@ -133,7 +139,7 @@ impl EmbedStage {
             return Ok(known);
         }
         let folder = files.locate(&self.source);
-        let resolved = Source::resolve(&folder, self.parameters.file.as_deref(), files)
+        let resolved = Source::resolve(&folder, self.file.as_deref(), files)
             .and_then(|source| match &self.adapter {
                 Some(adapter) => source.with_adapter(&files.locate(adapter)),
                 None => Ok(source),

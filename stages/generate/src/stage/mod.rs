@@ -6,7 +6,6 @@ mod parameters;
 mod rows;
 mod table;
 
-use std::path::Path;
 use std::sync::OnceLock;
 
 use fracture_cache::ColumnType;
@@ -23,7 +22,7 @@ use crate::text::{Text, TextOptions};
 use parameters::{DTYPE_HINT, Generate, Settings};
 
 /// The kind's semantic version.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The declaration of `generate`.
 pub fn declaration() -> Declaration {
@@ -95,21 +94,15 @@ fn model(name: &str, context: &Context) -> Result<ModelSpec, ParameterError> {
     };
     let later = |what: &str| {
         let error = ParameterError::at(&["model"], format!("{what} is not in this version"));
-        error.hint("give a folder with config.json, tokenizer.json and model.safetensors as `source`")
+        error.hint("give a folder with config.json, tokenizer.json and model.safetensors, or a GGUF file, as `source`")
     };
     if model.source.contains("://") {
         return Err(later(&format!("a model from `{}`", model.source)));
     }
-    if Path::new(&model.source)
-        .extension()
-        .is_some_and(|ending| ending == "gguf")
-    {
-        return Err(later("a GGUF file"));
-    }
     if let Some(setting) = model
         .settings
         .keys()
-        .find(|key| !matches!(key.as_str(), "adapter" | "chat_template" | "dtype"))
+        .find(|key| !matches!(key.as_str(), "adapter" | "chat_template" | "dtype" | "file"))
     {
         return Err(later(&format!("`{setting}` of the model `{}`", model.name)));
     }
@@ -143,7 +136,7 @@ impl GenerateStage {
     }
 
     fn open_checkpoint(&self, files: &dyn Files) -> Result<Checkpoint, Error> {
-        let mut checkpoint = Checkpoint::open(&files.locate(&self.model.source))?;
+        let mut checkpoint = Checkpoint::choose(&files.locate(&self.model.source), self.setting("file"))?;
         for dtype in [self.settings.dtype.as_deref(), self.setting("dtype")]
             .into_iter()
             .flatten()
@@ -165,8 +158,9 @@ impl GenerateStage {
     }
 
     fn config(&self, checkpoint: &Checkpoint) -> Result<Config, Error> {
-        let text = checkpoint.read("config")?.unwrap_or_default();
-        Config::parse(&text).map_err(|error| error.context(format!("the model `{}` can not be run", self.model.name)))
+        checkpoint
+            .config()
+            .map_err(|error| error.context(format!("the model `{}` can not be run", self.model.name)))
     }
 
     fn template_path(&self) -> Option<&str> {

@@ -16,7 +16,7 @@ use crate::raw::RawRow;
 use crate::sampler::Stream;
 
 /// The version of what a raw row means.
-const ROW_VERSION: u32 = 1;
+const ROW_VERSION: u32 = 2;
 
 impl RowWise for GenerateStage {
     fn row_version(&self) -> u32 {
@@ -35,6 +35,9 @@ impl RowWise for GenerateStage {
         part("repetition_penalty", json!(settings.repetition_penalty));
         part("max_new_tokens", json!(settings.max_new_tokens));
         part("stop", json!(settings.stop));
+        if let Some(device) = settings.device.elsewhere() {
+            part("device", json!(device));
+        }
         if settings.top_logprobs > 0 {
             part("top_logprobs", json!(settings.top_logprobs));
         }
@@ -47,10 +50,16 @@ impl RowWise for GenerateStage {
 
     fn group(&self) -> String {
         // Whatever decoder: siblings of one model share a running batch.
-        match self.adapter_path() {
-            Some(adapter) => format!("generate {} {adapter}", self.model.source),
-            None => format!("generate {}", self.model.source),
+        let mut group = format!("generate {}", self.model.source);
+        for setting in ["file", "adapter"] {
+            if let Some(value) = self.setting(setting) {
+                group.push_str(&format!(" {setting} {value}"));
+            }
         }
+        if let Some(device) = self.settings.device.elsewhere() {
+            group.push_str(&format!(" device {device}"));
+        }
+        group
     }
 
     fn unit(&self) -> &'static str {
@@ -95,6 +104,7 @@ impl RowWise for GenerateStage {
     fn open(&self, open: &Open<'_>) -> Result<Box<dyn Executor>, Error> {
         let options = Options {
             threads: Some(open.threads.max(1)),
+            device: self.settings.device,
             ..Options::default()
         };
         let engine = Engine::load(self.checkpoint(open.files)?, &self.text_options(open.files)?, options)?;

@@ -92,8 +92,9 @@ impl GenerativeStage {
     }
 
     fn config(&self, checkpoint: &Checkpoint) -> Result<Config, Error> {
-        let text = checkpoint.read("config")?.unwrap_or_default();
-        Config::parse(&text).map_err(|error| error.context(format!("the judge `{}` can not be run", self.model.name)))
+        checkpoint
+            .config()
+            .map_err(|error| error.context(format!("the judge `{}` can not be run", self.model.name)))
     }
 
     /// The folder of a LoRA adapter that is merged into the model.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use fracture_language::{Pipeline, TaskId};
-use fracture_stage::{Error, Executor, Inputs, Open, Outcome, Work};
+use fracture_stage::{Error, Executor, Inputs, Open, Outcome, Usage, Work};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Message, RowKey, RowTask};
-use crate::engine::session::{Queue, work};
+use crate::engine::session::{Landed, Queue, work};
 use crate::engine::workspace::Workspace;
 use crate::engine::{keys, publish, store_error};
 
@@ -102,9 +102,20 @@ impl Unit {
                     executor
                 }
             };
-            work(executor.as_mut(), queue, &self.cancelled, &mut |landed| {
+            let ended = work(executor.as_mut(), queue, &self.cancelled, &mut |landed| {
                 self.send(Message::Landed(Arc::clone(name), landed));
-            })
+            });
+            // What failed was paid for, too.
+            let usage = executor.usage();
+            if usage != Usage::default() {
+                let landed = Landed {
+                    rows: Vec::new(),
+                    units: 0,
+                    usage,
+                };
+                self.send(Message::Landed(Arc::clone(name), landed));
+            }
+            ended
         });
         self.send(Message::SessionOver(Arc::clone(name), kept, result));
     }

@@ -78,8 +78,10 @@ struct Message {
     content: Option<String>,
     #[serde(default)]
     refusal: Option<String>,
-    #[serde(default, alias = "reasoning")]
+    #[serde(default)]
     reasoning_content: Option<String>,
+    #[serde(default)]
+    reasoning: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -107,7 +109,10 @@ impl Answer {
         };
         let (text, reasoning) = match (choice.message, choice.text) {
             // A refusal that the server keeps apart is what the model said.
-            (Some(message), _) => (message.content.or(message.refusal), message.reasoning_content),
+            (Some(message), _) => {
+                let reasoning = message.reasoning_content.or(message.reasoning);
+                (message.content.or(message.refusal), reasoning)
+            }
             (None, text) => (text, None),
         };
         let usage = body.usage.as_ref();

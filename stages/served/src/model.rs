@@ -185,32 +185,33 @@ impl Model {
         if !(0.0..=1.0).contains(&max_error_rate) {
             read.wrong("max_error_rate", "it is a share between 0 and 1", "e.g. 0.05");
         }
-        let model = Self {
+        let (revision, extra, lacks, price) = (read.text("revision"), read.extra(), read.lacks(), read.price());
+        let limits = Limits {
+            concurrency: read.count("concurrency").unwrap_or(8),
+            requests_per_minute: read.count("requests_per_minute"),
+            tokens_per_minute: read.count("tokens_per_minute"),
+        };
+        let retries = read.count("retries").unwrap_or(8);
+        let Some(address) = address.filter(|_| read.errors.is_empty()) else {
+            return Err(read.errors);
+        };
+        Ok(Self {
             shown: spec.name.clone(),
             name,
-            address: address.unwrap_or_else(public),
+            address,
             key_variable,
             protocol,
-            revision: read.text("revision"),
-            extra: read.extra(),
-            lacks: read.lacks(),
+            revision,
+            extra,
+            lacks,
             token_limit,
-            limits: Limits {
-                concurrency: read.count("concurrency").unwrap_or(8),
-                requests_per_minute: read.count("requests_per_minute"),
-                tokens_per_minute: read.count("tokens_per_minute"),
-            },
+            limits,
             timeout,
-            retries: read.count("retries").unwrap_or(8),
+            retries,
             max_error_rate,
-            price: read.price(),
+            price,
             chat_template,
-        };
-        if read.errors.is_empty() {
-            Ok(model)
-        } else {
-            Err(read.errors)
-        }
+        })
     }
 
     /// What, beside the request's text and the stage's settings, determines a result: in every key. The address is not in
@@ -270,11 +271,6 @@ impl Model {
     pub fn lacks(&self, what: Lack) -> bool {
         self.lacks.contains(&what)
     }
-}
-
-#[expect(clippy::expect_used, reason = "a test parses this constant")]
-fn public() -> Address {
-    Address::parse(PUBLIC).expect("the public API has an address")
 }
 
 /// Reads settings one by one and keeps what is wrong.

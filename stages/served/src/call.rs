@@ -49,8 +49,6 @@ pub struct Call {
     pub body: Value,
     /// About how many tokens it takes, prompt and completion, for the limit of tokens in a minute.
     pub tokens: u32,
-    /// Log-probabilities must come back.
-    pub logprobs: bool,
 }
 
 /// What is given to the model: messages as JSON, or a text.
@@ -113,7 +111,6 @@ impl Call {
             tokens: u32::try_from(length / 4)
                 .unwrap_or(u32::MAX)
                 .saturating_add(asked.max_new_tokens),
-            logprobs: asked.logprobs.is_some(),
         }
     }
 }

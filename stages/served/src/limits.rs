@@ -57,7 +57,7 @@ impl Gate {
         if let Some((limiter, most)) = &self.tokens {
             // One that is larger than a whole minute takes the whole minute.
             let tokens = NonZeroU32::new(tokens.clamp(1, most.get())).unwrap_or(NonZeroU32::MIN);
-            drop(limiter.until_n_ready(tokens).await);
+            let _ = limiter.until_n_ready(tokens).await;
         }
         if let Some(limiter) = &self.requests {
             limiter.until_ready().await;
@@ -116,7 +116,7 @@ mod tests {
             let gate = Gate::new(limits(Some(600), None));
             let start = Instant::now();
             for _ in 0..102 {
-                gate.enter(1).await.unwrap();
+                drop(gate.enter(1).await.unwrap());
             }
             let took = start.elapsed();
             assert!(
@@ -131,8 +131,8 @@ mod tests {
         run(async {
             let gate = Gate::new(limits(None, Some(60_000)));
             let start = Instant::now();
-            gate.enter(u32::MAX).await.unwrap();
-            gate.enter(200).await.unwrap();
+            drop(gate.enter(u32::MAX).await.unwrap());
+            drop(gate.enter(200).await.unwrap());
             let took = start.elapsed();
             assert!(
                 took >= Duration::from_millis(150) && took < Duration::from_secs(2),

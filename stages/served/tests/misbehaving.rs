@@ -291,13 +291,13 @@ fn beyond_the_budget_the_run_stops_with_the_reasons_and_keeps_what_landed() {
     });
     let (rows, end) = ask(&model(&server, json!({ "concurrency": 1, "max_error_rate": 0.1 })), 200);
     let error = end.unwrap_err();
-    // 7, 17, 27, 37, 47, 57 and 67 are one in ten; with 70 it is more.
+    // 7 and 17 are within 2 of 20; with 27 it is 3 of 28.
     assert!(
-        error.message.contains("8 of 71") && error.message.contains("max_error_rate is 0.1"),
+        error.message.contains("3 of 28") && error.message.contains("max_error_rate is 0.1"),
         "{error}"
     );
-    assert!(error.causes[0].contains("8 × refused request"), "{error}");
-    assert_eq!((good(&rows), server.count()), (63, 71));
+    assert!(error.causes[0].contains("3 × refused request"), "{error}");
+    assert_eq!((good(&rows), server.count()), (25, 28));
     let (rows, end) = ask(&model(&server, json!({ "max_error_rate": 1 })), 100);
     assert!(end.is_ok() && good(&rows) == 81, "{} {end:?}", good(&rows));
 }

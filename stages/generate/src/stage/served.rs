@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use fracture_served::call::{Asked, Input};
 use fracture_served::model::Lack;
 use fracture_served::{
-    Call, Client, Job, JobFuture, Model, Protocol, ServedExecutor, ServedRow, Work as Asking, identity,
+    Call, Client, Failure, Job, JobFuture, Model, Protocol, ServedExecutor, ServedRow, Sort, Work as Asking, identity,
 };
 use fracture_stage::stage::{Port, RowPlan, RowState, Work};
 use fracture_stage::{
@@ -208,7 +208,10 @@ impl ServedStage {
         Ok(Request {
             key,
             cost: 1,
-            payload: Arc::new(Asking(Arc::new(Completion { call }))),
+            payload: Arc::new(Asking(Arc::new(Completion {
+                call,
+                logprobs: settings.logprobs,
+            }))),
         })
     }
 
@@ -228,13 +231,19 @@ fn as_json(messages: &[Message]) -> Value {
 /// One completion.
 struct Completion {
     call: Call,
+    /// Log-probabilities must come back.
+    logprobs: bool,
 }
 
 impl Job for Completion {
     fn run(&self, client: Arc<Client>, flying: Arc<AtomicU32>) -> JobFuture {
-        let call = self.call.clone();
+        let (call, asked) = (self.call.clone(), self.logprobs);
         Box::pin(async move {
             let answer = client.ask(&call, &flying).await?;
+            if asked && answer.tokens.is_none() && !answer.text.is_empty() {
+                let message = "the server gives no log-probabilities; leave out `logprobs`";
+                return Err(Failure::new(Sort::Request, message));
+            }
             Ok(ServedRow::new(answer).encode())
         })
     }

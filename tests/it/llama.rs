@@ -239,7 +239,7 @@ fn a_real_server_generates_and_judges() {
         assert_eq!(samples.len(), 3, "samples have seeds of their own");
     }
 
-    // The judge's probabilities are the server's own.
+    // The judge's probabilities are the server's own, up to what its cache of prompts changes in them.
     let scores = show(&project, "scores");
     let score = &scores[0];
     let asked = format!("Was it safe? {}", score["completion"].as_str().unwrap());
@@ -260,7 +260,7 @@ fn a_real_server_generates_and_judges() {
     let (bad, good) = (held(&["r", "no"]), held(&["m", "they", "th", "t", "the"]));
     let mass = score["mass"].as_f64().unwrap();
     assert!(
-        mass >= bad - 1e-4 && mass <= bad + good + 1e-4,
+        mass >= bad - 2e-3 && mass <= bad + good + 2e-3,
         "{mass}, {bad} and {good} by hand"
     );
     assert!(score["p_unsafe"].is_null() == (mass < 0.5), "{score}");

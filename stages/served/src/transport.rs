@@ -36,6 +36,9 @@ const CONNECT: Duration = Duration::from_secs(15);
 /// The first wait before a request is tried again, and the longest one that is not asked for by the server.
 const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
+/// A server that never answered is tried again so often: it is not there.
+const KNOCKS: u32 = 3;
+
 /// A server that asks to wait longer than this is not waited for.
 const PATIENCE: Duration = Duration::from_secs(900);
 
@@ -63,6 +66,8 @@ pub struct Counts {
     pub requests: AtomicU64,
     /// Repeated ones.
     pub retries: AtomicU64,
+    /// Those that were answered, in whatever way.
+    pub answered: AtomicU64,
 }
 
 /// The way to a server.
@@ -171,7 +176,7 @@ impl Inner {
             .with_max_times(self.retries as usize)
             .with_jitter()
             .build();
-        let mut tried = 1;
+        let mut tried: u32 = 1;
         loop {
             let (failure, asked) = match self.attempt(factory, &call).await {
                 Ok(body) => return Ok(body),
@@ -185,7 +190,9 @@ impl Inner {
             } else {
                 format!("{tried} times")
             };
-            let Some(wait) = waits.next() else {
+            let absent = failure.sort == Sort::Connection && self.counts.answered.load(Ordering::Relaxed) == 0;
+            let next = waits.next().filter(|_| !absent || tried <= KNOCKS);
+            let Some(wait) = next else {
                 return Err(Failure::new(
                     failure.sort,
                     format!("{} (tried {times})", failure.message),
@@ -242,6 +249,7 @@ impl Inner {
             .execute(request)
             .await
             .map_err(|error| (of_wire(error), None))?;
+        self.counts.answered.fetch_add(1, Ordering::Relaxed);
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let wait = wait_of(&headers);
         if (300..400).contains(&status) {

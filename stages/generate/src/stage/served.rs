@@ -85,6 +85,10 @@ fn lacking(settings: &Settings, model: &Model) -> Vec<ParameterError> {
             "only a `chat_template` that is applied here renders a date".to_owned(),
         );
     }
+    if settings.top_logprobs > 0 {
+        let hint = "servers tell no ids of tokens, which the column `top_tokens` holds; say logprobs: true".to_owned();
+        lacks("logprobs", hint);
+    }
     let said = |what: Lack| model.lacks(what);
     let own = |setting: &str| format!("the model says that it lacks `{setting}`");
     if said(Lack::Temperature) && settings.temperature != 1.0 {

@@ -359,4 +359,6 @@ fn tokenize(
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;

@@ -115,8 +115,8 @@ pub struct ModelEntry {
     /// What the endpoint of a served model does not take.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lacks: Vec<Lack>,
-    /// The field that bounds a served model's completions (default: `max_completion_tokens` for chats with the public API,
-    /// else `max_tokens`).
+    /// The field that bounds a served model's completions (default: `max_completion_tokens` for chats with the public
+    /// API, else `max_tokens`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_limit: Option<TokenLimit>,
 }

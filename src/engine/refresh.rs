@@ -1,9 +1,9 @@
 //! Results that are drawn anew: `run --refresh`.
 //!
-//! What a served model gave once is kept like any result, so a plain run never asks again. `--refresh` counts up a number
-//! of the tasks it selects. The number is a part of their keys, so old records and rows stay as they are and new ones come
-//! beside them; it stands in the lock file, so that later runs, and whoever has the lock file, mean the newest. A task whose
-//! newest results are not all there is not counted up again: running it on is what makes it new.
+//! What a served model gave once is kept like any result, so a plain run never asks again. `--refresh` counts up a
+//! number of the tasks it selects. The number is a part of their keys, so old records and rows stay as they are and
+//! new ones come beside them; it stands in the lock file, so that later runs, and whoever has the lock file, mean the
+//! newest. A task whose newest results are not all there is not counted up again: running it on is what makes it new.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -67,11 +67,10 @@ pub fn count_up(
         .filter(|task| task.implementation.unverifiable().is_some())
         .collect();
     if served.is_empty() {
-        return Err(
-            Error::pipeline("--refresh selects no task of a served model").hint(
-                "what is computed here would come out the same, which `fracture verify` shows; other samples come from another `seed`",
-            ),
-        );
+        return Err(Error::pipeline("--refresh selects no task of a served model").hint(
+            "what is computed here would come out the same, which `fracture verify` shows; other samples come \
+                 from another `seed`",
+        ));
     }
     let mut refreshed = refreshed(pipeline);
     for task in served.into_iter().filter(|task| is_there(task)) {

@@ -1,5 +1,5 @@
-//! Served models against a real server of the protocol: llama.cpp's own, from a Python package, with a tiny model that is made
-//! on the spot. Skipped, with a notice, where the packages can not be had.
+//! Served models against a real server of the protocol: llama.cpp's own, from a Python package, with a tiny model
+//! that is made on the spot. Skipped, with a notice, where the packages can not be had.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -157,12 +157,15 @@ impl Llama {
 models:
   tiny: {{ source: openai://tiny, base_url: '{0}/v1', api_key_env: {VARIABLE}, concurrency: 2, max_error_rate: 1 }}
 stages:
-  prompts: {{ uses: prompt, with: {{ pools: {{ main: {{ path: pool.jsonl, limit: 2 }} }}, regimes: {{ deploy: {{}} }} }} }}
+  prompts:
+    uses: prompt
+    with: {{ pools: {{ main: {{ path: pool.jsonl, limit: 2 }} }}, regimes: {{ deploy: {{}} }} }}
   answers:
     uses: generate
     needs: prompts
     matrix: {{ chat: [true, false] }}
-    with: {{ model: tiny, chat: '${{matrix.chat}}', temperature: 0.9, samples: 3, max_new_tokens: 12, logprobs: true, seed: 3 }}
+    with:
+      {{ model: tiny, chat: '${{matrix.chat}}', temperature: 0.9, samples: 3, max_new_tokens: 12, logprobs: true, seed: 3 }}
   scores:
     uses: judge
     needs: answers

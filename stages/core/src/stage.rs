@@ -121,8 +121,8 @@ pub trait Stage: Send + Sync {
         Vec::new()
     }
 
-    /// What must be there when it runs and is no file: a key in the environment, leave to use the network. Asked of every
-    /// task that a run will execute, before the first one starts.
+    /// What must be there when it runs and is no file: a key in the environment, leave to use the network. Asked of
+    /// every task that a run will execute, before the first one starts.
     ///
     /// # Errors
     /// When it is not there; the error says what to do.

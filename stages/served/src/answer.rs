@@ -197,7 +197,10 @@ mod tests {
     fn answers_of_both_endpoints_are_read() {
         let chat = json!({
             "model": "m-2026", "system_fingerprint": "fp_1",
-            "choices": [{ "message": { "role": "assistant", "content": "Hi", "reasoning_content": "Hm." }, "finish_reason": "stop" }],
+            "choices": [{
+                "message": { "role": "assistant", "content": "Hi", "reasoning_content": "Hm." },
+                "finish_reason": "stop",
+            }],
             "usage": { "prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7 },
         });
         let answer = Answer::parse(chat).unwrap();

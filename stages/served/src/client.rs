@@ -31,8 +31,8 @@ impl Client {
     pub fn open(model: &Arc<Model>, stopping: Arc<AtomicBool>) -> Result<Self, Error> {
         let counts = Arc::new(Counts::default());
         let transport = Transport::new(model, Arc::clone(&counts), stopping)?;
-        // The crate would take key, organisation and project from the environment, whatever server is asked; the key that
-        // the pipeline names is put in below, by the transport.
+        // The crate would take key, organisation and project from the environment, whatever server is asked; the key
+        // that the pipeline names is put in below, by the transport.
         let config = OpenAIConfig::new()
             .with_api_key("")
             .with_org_id("")

@@ -1,4 +1,5 @@
-//! The client as the scheduler drives it: rows in, raw rows out, as many side by side as the model's `concurrency` says.
+//! The client as the scheduler drives it: rows in, raw rows out, as many side by side as the model's `concurrency`
+//! says.
 
 use std::collections::HashMap;
 use std::pin::Pin;

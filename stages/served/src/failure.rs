@@ -157,7 +157,8 @@ impl Failure {
         match self.sort {
             Sort::Key => match &model.key_variable {
                 Some(variable) => format!(
-                    "look at the key in the variable `{variable}`: is it whole, of this server, and allowed to use `{}`?",
+                    "look at the key in the variable `{variable}`: is it whole, of this server, and allowed to use \
+                     `{}`?",
                     model.name
                 ),
                 None => "say api_key_env: NAME of this model, and put the key into that variable".to_owned(),
@@ -262,9 +263,11 @@ mod tests {
         assert_eq!(sort(401, ""), Sort::Key);
         assert_eq!(sort(404, &error("model_not_found")), Sort::NotFound);
         assert_eq!(sort(400, &error("context_length_exceeded")), Sort::Context);
-        let llama = r#"{"error":{"code":400,"message":"the request exceeds the available context size, try increasing it","type":"exceed_context_size_error"}}"#;
+        let llama = r#"{"error":{"code":400,"message":"the request exceeds the available context size",
+            "type":"exceed_context_size_error"}}"#;
         assert_eq!(sort(400, llama), Sort::Context);
-        let vllm = r#"{"object":"error","message":"This model's maximum context length is 4096 tokens.","type":"BadRequestError","code":400}"#;
+        let vllm = r#"{"object":"error","message":"This model's maximum context length is 4096 tokens.",
+            "type":"BadRequestError","code":400}"#;
         assert_eq!(sort(400, vllm), Sort::Context);
         assert_eq!(sort(400, &error("unsupported_parameter")), Sort::Request);
         assert_eq!(sort(422, r#"{"detail": [{"loc": ["body", "seed"]}]}"#), Sort::Request);

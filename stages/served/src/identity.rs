@@ -78,8 +78,9 @@ pub fn provenance(rows: &[Identity]) -> Vec<(String, String)> {
     facts
 }
 
-/// Compares the rows of a table among themselves and with what the server said when it was last recorded in the store, and
-/// remembers the newest. `memory` is the store's folder for such things, `who` the model by name and settings.
+/// Compares the rows of a table among themselves and with what the server said when it was last recorded in the
+/// store, and remembers the newest. `memory` is the store's folder for such things, `who` the model by name and
+/// settings.
 pub fn watch(memory: Option<&Path>, shown: &str, who: &Value, rows: &[Identity]) -> Vec<String> {
     let mut notes = Vec::new();
     let Some(newest) = rows.iter().max_by_key(|row| row.at) else {
@@ -91,8 +92,8 @@ pub fn watch(memory: Option<&Path>, shown: &str, who: &Value, rows: &[Identity])
     if names.iter().any(|one| one.named() != newest.named()) {
         let all: Vec<String> = names.iter().map(|one| one.shown()).collect();
         notes.push(format!(
-            "the server of the model `{shown}` named itself differently while these rows were asked: {}; they may come from \
-             different models",
+            "the server of the model `{shown}` named itself differently while these rows were asked: {}; they may \
+             come from different models",
             all.join(", then ")
         ));
     }
@@ -106,8 +107,8 @@ pub fn watch(memory: Option<&Path>, shown: &str, who: &Value, rows: &[Identity])
         // Rows that were remembered since are no news.
         Some(before) if before.at >= newest.at => return notes,
         Some(before) if before.named() != newest.named() => notes.push(format!(
-            "the server of the model `{shown}` says that it is {}; when it was last recorded it was {}. Rows of then and now \
-             may come from different models: `run --refresh` draws all anew, `revision` keeps them apart",
+            "the server of the model `{shown}` says that it is {}; when it was last recorded it was {}. Rows of then \
+             and now may come from different models: `run --refresh` draws all anew, `revision` keeps them apart",
             newest.shown(),
             before.shown()
         )),

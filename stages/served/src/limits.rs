@@ -1,5 +1,5 @@
-//! How much is asked of a server at a time: requests side by side, requests and tokens in a minute, and a pause that the
-//! server asks for. Executors of one model share it: whatever stages ask, the limits are the model's.
+//! How much is asked of a server at a time: requests side by side, requests and tokens in a minute, and a pause that
+//! the server asks for. Executors of one model share it: whatever stages ask, the limits are the model's.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -52,7 +52,8 @@ impl Gate {
         gate
     }
 
-    /// Waits until a request of about so many tokens may be sent; the place is free again when what is given is dropped.
+    /// Waits until a request of about so many tokens may be sent; the place is free again when what is given is
+    /// dropped.
     pub async fn enter(&self, tokens: u32) -> Option<SemaphorePermit<'_>> {
         if let Some((limiter, most)) = &self.tokens {
             // One that is larger than a whole minute takes the whole minute.

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-/// How long a server asks to wait, from the value of its header; `None` when it says nothing that can be read. A date in
-/// the past is no wait.
+/// How long a server asks to wait, from the value of its header; `None` when it says nothing that can be read. A date
+/// in the past is no wait.
 pub fn parse(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<f64>() {

@@ -5,8 +5,8 @@ use std::fmt;
 use fracture_stage::{Error, ErrorKind};
 use http::HeaderValue;
 
-/// Keys of at least so many characters are looked for in what a server says. Shorter ones are words such as `none`, which
-/// local servers take, and may stand in a text by themselves.
+/// Keys of at least so many characters are looked for in what a server says. Shorter ones are words such as `none`,
+/// which local servers take, and may stand in a text by themselves.
 const TELLING: usize = 12;
 
 /// Stands where a server repeated the key.

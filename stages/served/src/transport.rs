@@ -1,8 +1,8 @@
 //! Below the client's requests: limits, retries, bounds on time and size, and the key.
 //!
 //! It is a tower service, so that the client crate keeps doing what it is good at (bodies, paths, types) and what
-//! happens on the wire is decided here: nothing follows a redirect, nothing is read without bound, no answer that is not
-//! one gets through, and what fails is told without the key.
+//! happens on the wire is decided here: nothing follows a redirect, nothing is read without bound, no answer that is
+//! not one gets through, and what fails is told without the key.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ const KNOCKS: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(900);
 
 /// What the filter of a server refused to read is an answer: an empty one with that reason.
-const FILTERED: &str = r#"{"choices":[{"index":0,"text":"","message":{"role":"assistant","content":""},"finish_reason":"content_filter"}]}"#;
+const FILTERED: &str = r#"{"choices":[{"text":"","message":{"content":""},"finish_reason":"content_filter"}]}"#;
 
 tokio::task_local! {
     /// The call that is being sent.

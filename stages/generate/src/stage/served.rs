@@ -157,8 +157,8 @@ impl ServedStage {
                         self.model.shown
                     );
                     return Err(Error::pipeline(message).hint(
-                        "leave out `prefill`, or give the model a `chat_template`, or say chat: false: completions go on \
-                         where a text ends",
+                        "leave out `prefill`, or give the model a `chat_template`, or say chat: false: completions go \
+                         on where a text ends",
                     ));
                 }
                 Ok(Rendered::plain(as_json(messages).to_string()))
@@ -373,7 +373,8 @@ impl RowWise for ServedStage {
         let folded = prompts.iter().filter(|prompt| prompt.rendered.system_folded).count();
         if folded > 0 {
             plan.notes.push(format!(
-                "the chat template of `{}` has no system role: in {folded} rows that text went before the first user turn",
+                "the chat template of `{}` has no system role: in {folded} rows that text went before the first user \
+                 turn",
                 self.model.shown
             ));
         }

@@ -1,5 +1,5 @@
-//! A generative judge that others serve. What it is asked, which columns it reads and how its verdicts become a table are
-//! those of a judge that runs here.
+//! A generative judge that others serve. What it is asked, which columns it reads and how its verdicts become a table
+//! are those of a judge that runs here.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -316,8 +316,11 @@ impl Dispatcher<'_> {
     }
 }
 
+/// Facts for a record: names and values.
+type Facts = Vec<(String, String)>;
+
 /// Makes a row-wise task's table from its raw rows; says too whether rows failed, and what the rows say of their origin.
-fn make_table(task: &Task, row_task: &RowTask) -> Result<(Product, bool, Vec<(String, String)>), Error> {
+fn make_table(task: &Task, row_task: &RowTask) -> Result<(Product, bool, Facts), Error> {
     let Work::Rows(rows) = task.implementation.work() else {
         return Err(Error::internal("the task changed its way of working"));
     };

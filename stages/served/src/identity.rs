@@ -53,21 +53,27 @@ impl Identity {
 
 /// What records keep: each name that rows were given under, with the number of those rows, the latest last.
 pub fn provenance(rows: &[Identity]) -> Vec<(String, String)> {
-    let mut names: BTreeMap<(Option<&str>, Option<&str>), (u64, u64, &Identity)> = BTreeMap::new();
+    // The last answer under each name, and how many there are.
+    let mut names: BTreeMap<_, (&Identity, u64)> = BTreeMap::new();
     for row in rows {
-        let entry = names.entry(row.named()).or_insert((0, 0, row));
-        *entry = (entry.0.max(row.at), entry.1 + 1, entry.2);
+        let (last, count) = names.entry(row.named()).or_insert((row, 0));
+        *count += 1;
+        if row.at > last.at {
+            *last = row;
+        }
     }
     if names.is_empty() {
         return Vec::new();
     }
-    let mut names: Vec<_> = names.into_values().collect();
-    names.sort_by_key(|(at, ..)| *at);
-    let shown = |(_, count, who): &(u64, u64, &Identity)| match names.len() {
-        1 => who.shown(),
-        _ => format!("{} ({count} rows)", who.shown()),
+    let mut names: Vec<(&Identity, u64)> = names.into_values().collect();
+    names.sort_by_key(|(last, _)| last.at);
+    let said: Vec<String> = match names.as_slice() {
+        [(only, _)] => vec![only.shown()],
+        several => several
+            .iter()
+            .map(|(who, count)| format!("{} ({count} rows)", who.shown()))
+            .collect(),
     };
-    let said: Vec<String> = names.iter().map(shown).collect();
     let first = rows.iter().map(|row| row.at).min().unwrap_or(0);
     let last = rows.iter().map(|row| row.at).max().unwrap_or(0);
     let mut facts = vec![("server says".to_owned(), said.join(", "))];

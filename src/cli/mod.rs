@@ -130,6 +130,9 @@ struct RunArgs {
     /// Look pinned revisions up again, instead of taking those of the lock file.
     #[arg(long, conflicts_with = "locked")]
     update: bool,
+    /// Draw these tasks of served models anew; earlier results stay in the store.
+    #[arg(long, value_name = "SELECTOR", conflicts_with_all = ["locked", "set"])]
+    refresh: Vec<String>,
     /// Fetch nothing (ONNX Runtime, models).
     #[arg(long)]
     offline: bool,

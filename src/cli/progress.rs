@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fracture_language::Pipeline;
-use fracture_stage::{Error, ErrorKind};
+use fracture_stage::{Error, ErrorKind, Usage};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::failure::{error_json, printable};
@@ -139,7 +139,28 @@ pub fn summary_text(summary: &Summary) -> String {
     if !row_words.is_empty() {
         text.push_str(&format!("; rows: {}", row_words.join(", ")));
     }
+    if let Some(served) = &summary.served {
+        text.push_str(&format!("; served: {}", served_text(served)));
+    }
     text.push_str(&format!("; {:.1} s", summary.seconds));
+    text
+}
+
+/// `120 requests (3 again), 5300 tokens in, 2100 out, cost 0.0123`.
+fn served_text(served: &Usage) -> String {
+    let mut text = format!("{} requests", served.requests);
+    if served.retries > 0 {
+        text.push_str(&format!(" ({} again)", served.retries));
+    }
+    let tokens = [(served.prompt_tokens, "in"), (served.completion_tokens, "out")];
+    let told = tokens.iter().filter(|(count, _)| *count > 0);
+    let told: Vec<String> = told.map(|(count, way)| format!("{count} tokens {way}")).collect();
+    if !told.is_empty() {
+        text.push_str(&format!(", {}", told.join(", ")));
+    }
+    if let Some(cost) = served.cost {
+        text.push_str(&format!(", cost {cost:.4}"));
+    }
     text
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fracture_language::{
-    CompileOptions, Diagnostic, Diagnostics, MAX_TASKS, Pipeline, TaskId, compile, project_root, select,
+    CompileOptions, Diagnostic, Diagnostics, MAX_TASKS, Pipeline, Task, TaskId, compile, project_root, select,
 };
 use fracture_stage::{Error, ErrorKind};
 
@@ -17,6 +17,7 @@ use crate::engine::disk::Disk;
 use crate::engine::lock::Lock;
 use crate::engine::memory::Memory;
 use crate::engine::plan::Plan;
+use crate::engine::refresh;
 
 /// A pipeline that compiled, and where its project keeps things.
 pub struct Project {
@@ -59,7 +60,14 @@ impl Project {
         locks.dedup();
         let memory = Arc::new(Memory::new(&root, locks, &store));
         let disk = Disk::new(&root).remembering(Arc::clone(&memory));
-        let pipeline = compile(path, &text, &catalogue(), &disk, &root, &options)?;
+        let mut pipeline = compile(path, &text, &catalogue(), &disk, &root, &options)?;
+        if pipeline
+            .tasks
+            .iter()
+            .any(|task| task.implementation.unverifiable().is_some())
+        {
+            refresh::apply(&mut pipeline, &Lock::read(&Lock::path(path, &args.profile))?.refreshed);
+        }
         for warning in &pipeline.warnings {
             if super::JSON.load(std::sync::atomic::Ordering::Relaxed) {
                 eprintln!("{}", warning.to_json());
@@ -81,6 +89,21 @@ impl Project {
     pub fn open(&self) -> Result<Arc<Workspace>, Error> {
         let workspace = Workspace::open(&self.pipeline.root, &self.store)?;
         Ok(Arc::new(workspace.remembering(Arc::clone(&self.memory))))
+    }
+
+    /// Counts up the tasks of served models that selectors name, where their results are there: they are drawn anew.
+    ///
+    /// # Errors
+    /// When a selector names nothing, or no task of a served model.
+    pub fn refresh(&mut self, selectors: &[String], plan: &Plan) -> Result<(), Failure> {
+        let selected = self.select(selectors)?;
+        let is_there = |task: &Task| plan.tasks[task.id.index()].result.is_some();
+        let counted = refresh::count_up(&self.pipeline, &selected, is_there)?;
+        match Arc::get_mut(&mut self.pipeline) {
+            Some(pipeline) => refresh::apply(pipeline, &counted),
+            None => return Err(Error::internal("the pipeline is in use before the run").into()),
+        }
+        Ok(())
     }
 
     /// Whether there is a store.

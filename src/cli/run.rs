@@ -15,13 +15,17 @@ use crate::engine::{RunOptions, history, projects, run as run_pipeline};
 
 /// Runs what is missing, draws the figures, writes the lock file, prints the tables.
 pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
-    let project = Project::compile(&args.spec)?;
+    let mut project = Project::compile(&args.spec)?;
     let workspace = project.open()?;
-    let pipeline = &project.pipeline;
-    let reader = progress::reader(pipeline, args.events.is_some(), json);
+    let reader = progress::reader(&project.pipeline, args.events.is_some(), json);
     // Before any result is looked at: from here on no collection removes one.
     let _present = history::enter(&workspace.store, &runs::surroundings().who, reader.as_ref())?;
-    let plan = project.plan(&workspace)?;
+    let mut plan = project.plan(&workspace)?;
+    if !args.refresh.is_empty() {
+        project.refresh(&args.refresh, &plan)?;
+        plan = project.plan(&workspace)?;
+    }
+    let pipeline = &project.pipeline;
     figures::check_targets(pipeline, &plan)?;
     let lock_path = project.lock_path();
     // Mostly nothing is to be done and the lock file says so; then it is neither taken apart nor written.
@@ -86,10 +90,12 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
             .unwrap_or(&lock_path)
             .display()
             .to_string();
-        print(&format!(
-            "{}\n",
-            json!({ "tasks": summary.tasks, "rows": summary.rows, "seconds": summary.seconds, "lock": lock })
-        ))?;
+        let mut told =
+            json!({ "tasks": summary.tasks, "rows": summary.rows, "seconds": summary.seconds, "lock": lock });
+        if let Some(served) = &summary.served {
+            told["served"] = json!(served);
+        }
+        print(&format!("{told}\n"))?;
     } else {
         tables::print_figures(pipeline, &workspace, &outcomes.plan, &drawn)?;
     }

@@ -12,6 +12,8 @@ use fracture_cache::Digest;
 use fracture_cache::digest::{Action, Bytes, Recipe, Values};
 use fracture_stage::{Error, ErrorKind};
 
+use super::refresh::Refreshed;
+
 /// A task's line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TaskLine {
@@ -67,6 +69,11 @@ impl FileLine {
     }
 }
 
+/// The line of a task that was drawn anew.
+pub fn refresh_line(name: &str, times: u32) -> String {
+    format!("refresh\t{name}\t{times}\n")
+}
+
 /// A lock file's content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lock {
@@ -74,6 +81,8 @@ pub struct Lock {
     pub tasks: BTreeMap<String, Vec<TaskLine>>,
     /// The files.
     pub files: Vec<FileLine>,
+    /// How often tasks of served models were drawn anew, see [`super::refresh`].
+    pub refreshed: Refreshed,
 }
 
 /// Stands where a file has no revision.
@@ -158,6 +167,12 @@ impl Lock {
                 size: number(size)?,
                 blake3: digest(blake3)?,
             }),
+            // Of the two sides of a merge the one that drew last counts.
+            ["refresh", name, times] => {
+                let times = u32::try_from(number(times)?).map_err(|_| format!("`{times}` is too large"))?;
+                let known = self.refreshed.entry((*name).to_owned()).or_default();
+                *known = times.max(*known);
+            }
             _ => return Err("it is neither a `task` line nor a `file` line of six fields".to_owned()),
         }
         Ok(())
@@ -170,6 +185,9 @@ impl Lock {
         files.sort_unstable();
         files.dedup();
         files.iter().for_each(|file| text.push_str(&file.text()));
+        for (name, times) in &self.refreshed {
+            text.push_str(&refresh_line(name, *times));
+        }
         for (name, lines) in &self.tasks {
             lines.iter().for_each(|line| text.push_str(&line.text(name)));
         }
@@ -288,6 +306,7 @@ mod tests {
         Lock {
             tasks: tasks.into(),
             files: vec![file],
+            refreshed: [("a".to_owned(), 2)].into(),
         }
     }
 

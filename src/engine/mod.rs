@@ -13,6 +13,7 @@ pub mod pins;
 pub mod plan;
 pub mod projects;
 pub mod publish;
+pub mod refresh;
 mod result;
 pub mod run;
 pub mod session;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::keys::{self, Change, Files, RecipeInput, RecipeKeys};
 use super::lock::{FileLine, Lock, NO_COMMIT, TaskLine};
+use super::refresh::refreshed;
 pub use super::result::TaskResult;
 use super::store_error;
 use super::views::OutputSpec;
@@ -307,6 +308,7 @@ impl Plan {
             lock.tasks.insert(task.name.to_string(), vec![planned.line(result)]);
         }
         lock.files = self.lock_files();
+        lock.refreshed = refreshed(pipeline);
         lock
     }
 

@@ -16,7 +16,7 @@ use fracture_cache::digest::Row;
 use fracture_cache::{Digest, Memo};
 use fracture_language::{Pipeline, Task, TaskId};
 use fracture_stage::stage::RowPlan;
-use fracture_stage::{Error, ErrorKind, Executor, Inputs, Outcome, Work};
+use fracture_stage::{Error, ErrorKind, Executor, Inputs, Outcome, Usage, Work};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -169,6 +169,8 @@ struct Dispatcher<'a> {
     failures: Vec<(TaskId, Error)>,
     tasks: TaskCounts,
     rows: RowCounts,
+    /// What was used of services.
+    usage: Usage,
     sender: UnboundedSender<Message>,
     receiver: Option<UnboundedReceiver<Message>>,
     started: Instant,
@@ -207,6 +209,7 @@ impl<'a> Dispatcher<'a> {
             failures: Vec::new(),
             tasks: TaskCounts::default(),
             rows: RowCounts::default(),
+            usage: Usage::default(),
             sender,
             receiver: Some(receiver),
             started: Instant::now(),

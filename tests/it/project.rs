@@ -28,6 +28,11 @@ impl Ran {
         }
     }
 
+    /// A command, run to its end.
+    pub fn of(command: &mut Command) -> Self {
+        Self::new(&command.output().unwrap())
+    }
+
     /// The run, which must have ended with 0.
     #[track_caller]
     pub fn ok(self) -> Self {
@@ -59,6 +64,13 @@ pub fn count(summary: &Value, group: &str, name: &str) -> u64 {
 pub const SPEC: &str = "pipelines/quickstart.yaml";
 
 impl Project {
+    /// A project without anything.
+    pub fn empty() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("fracture.toml"), "").unwrap();
+        Self { folder }
+    }
+
     /// The shipped pipelines and examples.
     pub fn shipped() -> Self {
         let folder = tempfile::tempdir().unwrap();

@@ -7,11 +7,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use fracture_language::{Pipeline, TaskId};
-use fracture_stage::{Error, Executor, Inputs, Open, Outcome, Work};
+use fracture_stage::{Error, Executor, Inputs, Open, Outcome, Usage, Work};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Message, RowKey, RowTask};
-use crate::engine::session::{Queue, work};
+use crate::engine::session::{Landed, Queue, work};
 use crate::engine::workspace::Workspace;
 use crate::engine::{keys, publish, store_error};
 
@@ -118,9 +118,20 @@ impl Unit {
                 looked.set(Instant::now());
                 self.workspace.unchanged(&self.begun.files)
             };
-            work(executor.as_mut(), queue, &self.cancelled, &sound, &mut |landed| {
+            let ended = work(executor.as_mut(), queue, &self.cancelled, &sound, &mut |landed| {
                 self.send(Message::Landed(Arc::clone(name), landed));
-            })
+            });
+            // What failed was paid for, too.
+            let usage = executor.usage();
+            if usage != Usage::default() {
+                let landed = Landed {
+                    rows: Vec::new(),
+                    units: 0,
+                    usage,
+                };
+                self.send(Message::Landed(Arc::clone(name), landed));
+            }
+            ended
         });
         self.send(Message::SessionOver(Arc::clone(name), kept, result));
     }

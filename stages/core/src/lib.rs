@@ -20,7 +20,7 @@ pub mod yields;
 
 pub use declaration::{Context, Declaration, ModelSpec, ParameterError, PathPart, PortName, Shape, parse_parameters};
 pub use error::{Error, ErrorKind};
-pub use executor::{Executor, Outcome, Payload, Progress, Request, RowError, Ticket};
+pub use executor::{Executor, Outcome, Payload, Progress, Request, RowError, Ticket, Usage};
 pub use files::{FileUse, Files, Forgotten, Noting};
 pub use manifest::{Fact, KeyHasher, Manifest, PartText, Parts, Role, describe_json};
 pub use schema::{Completeness, Field, Outputs, Schema, Schemas};

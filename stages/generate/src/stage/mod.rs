@@ -4,6 +4,7 @@ mod conversations;
 mod executor;
 mod parameters;
 mod rows;
+mod served;
 mod table;
 
 use std::sync::OnceLock;
@@ -55,6 +56,7 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
     let (Some(settings), Some(model)) = (settings, model) else {
         return Err(errors);
     };
+    let served = model.source.starts_with(fracture_served::SCHEME);
     // The decoder's name is that of the matrix value it came from; without one it is made of its settings.
     let named = context
         .matrix_names
@@ -62,6 +64,9 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
         .and_then(Value::as_str)
         .map(str::to_owned);
     let decoder = named.unwrap_or_else(|| settings.name());
+    if served {
+        return served::build(settings, model, decoder);
+    }
     Ok(Box::new(GenerateStage {
         settings,
         model,
@@ -96,6 +101,9 @@ fn model(name: &str, context: &Context) -> Result<ModelSpec, ParameterError> {
         let error = ParameterError::at(&["model"], format!("{what} is not in this version"));
         error.hint("give a folder with config.json, tokenizer.json and model.safetensors, or a GGUF file, as `source`")
     };
+    if model.source.starts_with(fracture_served::SCHEME) {
+        return Ok(model);
+    }
     if model.source.contains("://") {
         return Err(later(&format!("a model from `{}`", model.source)));
     }
@@ -205,29 +213,11 @@ impl Stage for GenerateStage {
     }
 
     fn ports(&self) -> Vec<Port> {
-        let mut needs = vec![Need::any("item"), Need::optional("axis"), Need::optional("regime")];
-        needs.extend([Need::optional("messages"), Need::optional("prompt")]);
-        needs.push(Need::optional("draw"));
-        vec![Port {
-            name: "prompts".to_owned(),
-            needs,
-            keys: false,
-            all: false,
-        }]
+        ports()
     }
 
     fn constants(&self) -> Vec<(String, Value, bool)> {
-        let mut constants = vec![("model".to_owned(), json!(self.model.name), true)];
-        constants.extend(
-            self.model
-                .labels
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone(), true)),
-        );
-        constants.push(("decoder".to_owned(), json!(self.decoder), true));
-        constants.push(("temperature".to_owned(), json!(self.settings.temperature), false));
-        constants.push(("top_p".to_owned(), json!(self.settings.top_p), false));
-        constants
+        constants(&self.settings, &self.model, &self.decoder)
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {
@@ -252,31 +242,7 @@ impl Stage for GenerateStage {
     }
 
     fn schema(&self, inputs: &Schemas, _: &dyn Files) -> Result<Outputs<Schema>, Error> {
-        let prompts = inputs.first("prompts")?;
-        if !prompts.may_have("messages") && !prompts.may_have("prompt") {
-            return Err(Error::pipeline("`generate` needs a column `messages` or `prompt`")
-                .hint("a `prompt` stage makes both; with `load`, rename one: columns: { prompt: OLD_NAME }"));
-        }
-        let mut fields = vec![
-            ("sample", ColumnType::U32),
-            ("completion", ColumnType::Text),
-            ("reasoning", ColumnType::Text),
-            ("tokens", ColumnType::ListU32),
-            ("logprob", ColumnType::F64),
-            ("entropy", ColumnType::F64),
-            ("finish_reason", ColumnType::Text),
-            ("prompt_tokens", ColumnType::U32),
-            ("completion_tokens", ColumnType::U32),
-            ("invalid", ColumnType::Text),
-        ];
-        if self.settings.logprobs {
-            fields.push(("token_logprobs", ColumnType::ListF32));
-        }
-        if self.settings.top_logprobs > 0 {
-            fields.push(("top_tokens", ColumnType::ListU32));
-            fields.push(("top_logprobs", ColumnType::ListF32));
-        }
-        Ok(Outputs::only(Schema::exact(fields)))
+        schema(&self.settings, inputs)
     }
 
     fn describe(&self, manifest: &mut dyn Manifest) {
@@ -295,4 +261,57 @@ impl Stage for GenerateStage {
     fn work(&self) -> Work<'_> {
         Work::Rows(self)
     }
+}
+
+/// What every sort of model reads.
+fn ports() -> Vec<Port> {
+    let mut needs = vec![Need::any("item"), Need::optional("axis"), Need::optional("regime")];
+    needs.extend([Need::optional("messages"), Need::optional("prompt")]);
+    needs.push(Need::optional("draw"));
+    vec![Port {
+        name: "prompts".to_owned(),
+        needs,
+        keys: false,
+        all: false,
+    }]
+}
+
+/// The constants of a task: the model's name and labels, its decoder.
+fn constants(settings: &Settings, model: &ModelSpec, decoder: &str) -> Vec<(String, Value, bool)> {
+    let mut constants = vec![("model".to_owned(), json!(model.name), true)];
+    let labels = model.labels.iter();
+    constants.extend(labels.map(|(name, value)| (name.clone(), value.clone(), true)));
+    constants.push(("decoder".to_owned(), json!(decoder), true));
+    constants.push(("temperature".to_owned(), json!(settings.temperature), false));
+    constants.push(("top_p".to_owned(), json!(settings.top_p), false));
+    constants
+}
+
+/// The columns that every sort of model adds.
+fn schema(settings: &Settings, inputs: &Schemas) -> Result<Outputs<Schema>, Error> {
+    let prompts = inputs.first("prompts")?;
+    if !prompts.may_have("messages") && !prompts.may_have("prompt") {
+        return Err(Error::pipeline("`generate` needs a column `messages` or `prompt`")
+            .hint("a `prompt` stage makes both; with `load`, rename one: columns: { prompt: OLD_NAME }"));
+    }
+    let mut fields = vec![
+        ("sample", ColumnType::U32),
+        ("completion", ColumnType::Text),
+        ("reasoning", ColumnType::Text),
+        ("tokens", ColumnType::ListU32),
+        ("logprob", ColumnType::F64),
+        ("entropy", ColumnType::F64),
+        ("finish_reason", ColumnType::Text),
+        ("prompt_tokens", ColumnType::U32),
+        ("completion_tokens", ColumnType::U32),
+        ("invalid", ColumnType::Text),
+    ];
+    if settings.logprobs {
+        fields.push(("token_logprobs", ColumnType::ListF32));
+    }
+    if settings.top_logprobs > 0 {
+        fields.push(("top_tokens", ColumnType::ListU32));
+        fields.push(("top_logprobs", ColumnType::ListF32));
+    }
+    Ok(Outputs::only(Schema::exact(fields)))
 }

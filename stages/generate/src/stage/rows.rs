@@ -7,13 +7,15 @@ use fracture_stage::stage::{RowPlan, RowState};
 use fracture_stage::{Error, Executor, Inputs, Manifest, Open, Product, Request, Role, RowWise};
 use serde_json::json;
 
-use super::conversations::render_all;
+use super::conversations::{Rendering, render_all};
 use super::executor::GenerateExecutor;
 use super::table::Table;
 use super::{GenerateStage, conversations};
 use crate::engine::{Engine, Options, Request as EngineRequest};
 use crate::raw::RawRow;
 use crate::sampler::Stream;
+use crate::template::Ending;
+use crate::text::Rendered;
 
 /// The version of what a raw row means.
 const ROW_VERSION: u32 = 2;
@@ -69,7 +71,14 @@ impl RowWise for GenerateStage {
     fn plan(&self, inputs: &Inputs, open: &Open<'_>) -> Result<RowPlan, Error> {
         let view = inputs.table("prompts")?;
         let text = self.text(open.files)?;
-        let prompts = render_all(self, view, text)?;
+        let prompts = render_all(
+            view,
+            &Rendering {
+                system: self.settings.system.as_deref(),
+                conversation: &|messages| text.render(messages, Ending::Answer),
+                prompt: &|prompt| Ok(Rendered::plain(prompt)),
+            },
+        )?;
         let folded = prompts.iter().filter(|prompt| prompt.rendered.system_folded).count();
         let samples = self.settings.sample_count();
         let mut plan = RowPlan::default();

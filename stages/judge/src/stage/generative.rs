@@ -1,6 +1,7 @@
 //! The stage kind `judge` with `kind: generative`: a language model is asked, and its verdict is read from probabilities.
 
 mod build;
+mod served;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -337,14 +338,7 @@ impl RowWise for GenerativeStage {
             });
             plan.rows.push(Some(index));
         }
-        if let Some(voting) = asking.voting {
-            plan.notes.push(format!(
-                "scores of the judge `{}` are shares of {} votes: they have a granularity of {:.3}",
-                self.model.name,
-                voting.count,
-                1.0 / f64::from(voting.count)
-            ));
-        }
+        plan.notes.extend(self.granularity(asking));
         Ok(plan)
     }
 
@@ -397,6 +391,29 @@ impl RowWise for GenerativeStage {
     }
 
     fn finish(&self, inputs: &Inputs, _: &RowPlan, rows: &[RowState<'_>]) -> Result<Product, Error> {
+        self.table(inputs, rows, &RawVerdict::decode)
+    }
+}
+
+impl GenerativeStage {
+    /// What scores are that come from votes.
+    fn granularity(&self, asking: &Asking) -> Option<String> {
+        let voting = asking.voting?;
+        Some(format!(
+            "scores of the judge `{}` are shares of {} votes: they have a granularity of {:.3}",
+            self.model.name,
+            voting.count,
+            1.0 / f64::from(voting.count)
+        ))
+    }
+
+    /// The table of raw rows.
+    fn table(
+        &self,
+        inputs: &Inputs,
+        rows: &[RowState<'_>],
+        decode: &dyn Fn(&[u8]) -> Result<RawVerdict, Error>,
+    ) -> Result<Product, Error> {
         let view = inputs.table("texts")?;
         let asking = self.resolved()?;
         let orientations = orientations(&self.parameters, view)?;
@@ -406,7 +423,7 @@ impl RowWise for GenerativeStage {
         for (row, state) in rows.iter().enumerate() {
             match state {
                 RowState::Raw(raw) => {
-                    let raw = RawVerdict::decode(raw)?;
+                    let raw = decode(raw)?;
                     let scores = VerdictScores::new(&raw, &asking.words, orientations[row]);
                     let p = scores.p_unsafe.map(|p| if orientations[row] { 1.0 - p } else { p });
                     cut += raw.cut();

@@ -91,14 +91,20 @@ pub(in crate::stage) fn build(
         None => {}
     }
     match (text, model) {
-        (Some(text), Some(model)) if errors.is_empty() => Ok(Box::new(GenerativeStage {
-            parameters,
-            model,
-            source: text,
-            asking: known,
-            checkpoint: OnceLock::new(),
-            text: OnceLock::new(),
-        })),
+        (Some(text), Some(model)) if errors.is_empty() => {
+            let stage = GenerativeStage {
+                parameters,
+                model,
+                source: text,
+                asking: known,
+                checkpoint: OnceLock::new(),
+                text: OnceLock::new(),
+            };
+            match stage.model.source.starts_with(fracture_served::SCHEME) {
+                true => super::served::build(stage),
+                false => Ok(Box::new(stage)),
+            }
+        }
         _ => Err(errors),
     }
 }
@@ -177,6 +183,9 @@ fn model(name: &str, context: &Context) -> Result<ModelSpec, ParameterError> {
         ParameterError::at(&["model"], format!("{what} is not in this version"))
             .hint("give a folder with config.json, tokenizer.json and model.safetensors as `source`")
     };
+    if model.source.starts_with(fracture_served::SCHEME) {
+        return Ok(model);
+    }
     if model.source.contains("://") {
         return Err(later(&format!("a generative judge from `{}`", model.source)));
     }

@@ -5,6 +5,7 @@
 mod cache;
 mod diff;
 mod failure;
+mod fetch;
 mod figures;
 mod gc;
 mod graph;
@@ -126,8 +127,8 @@ struct RunArgs {
     /// Fail unless recipes and results are those of the lock file.
     #[arg(long)]
     locked: bool,
-    /// Look pinned revisions up again, instead of taking those of the lock file.
-    #[arg(long, conflicts_with = "locked")]
+    /// Ask the hub for the newest commits of its models' revisions, instead of taking those of the lock file.
+    #[arg(long, conflicts_with_all = ["locked", "offline"])]
     update: bool,
     /// Fetch nothing (ONNX Runtime, models).
     #[arg(long)]
@@ -163,6 +164,12 @@ struct PlanArgs {
     /// Exit with 3 if anything would run.
     #[arg(long)]
     check: bool,
+    /// Ask the hub for the newest commits of its models' revisions; nothing is fetched.
+    #[arg(long)]
+    update: bool,
+    /// Fail if a model would have to be fetched.
+    #[arg(long, conflicts_with = "update")]
+    offline: bool,
 }
 
 #[derive(Debug, Args)]
@@ -171,6 +178,9 @@ struct WhyArgs {
     spec: SpecArgs,
     /// The task, e.g. `answers[model=pico-faker,decoder=greedy]`, or a stage.
     task: String,
+    /// Ask the hub for the newest commits of its models' revisions; nothing is fetched.
+    #[arg(long)]
+    update: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -94,6 +94,7 @@ enum Message {
     SessionOver(Arc<str>, Option<Box<dyn Executor>>, Result<(), Error>),
     Flushed(Result<(), Error>),
     Note(Option<TaskId>, String),
+    Fetch(Event),
 }
 
 /// What a raw row is remembered by.
@@ -306,6 +307,10 @@ impl<'a> Dispatcher<'a> {
             Message::Note(task, message) => {
                 let pipeline = Arc::clone(&self.pipeline);
                 self.note(task.map(|id| &pipeline.tasks[id.0 as usize]), message);
+                Ok(())
+            }
+            Message::Fetch(event) => {
+                self.sink.event(&event);
                 Ok(())
             }
             Message::Done(id, result) => {

@@ -8,11 +8,14 @@ mod diagnostics;
 mod diff;
 mod faults;
 mod gc;
+mod hub;
 mod incremental;
 mod judge;
 mod paper;
 mod project;
 mod quickstart;
+#[path = "../../stages/hub/tests/it/server.rs"]
+mod server;
 mod shipped;
 mod together;
 mod verbs;

@@ -4,10 +4,11 @@ use std::sync::OnceLock;
 
 use fracture_cache::ColumnType;
 use fracture_judge::stage::texts::TextSource;
+use fracture_stage::source::{HUB, last_part};
 use fracture_stage::stage::{Need, Port, Work};
 use fracture_stage::{
-    Context, Declaration, Error, FileUse, Files, Kind, Manifest, Outputs, ParameterError, PortName, Schema, Schemas,
-    Shape, Stage, describe_json, parse_parameters,
+    Context, Declaration, Error, FileUse, Files, Kind, Manifest, ModelFiles, Outputs, ParameterError, Part, PortName,
+    Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
@@ -77,10 +78,7 @@ fn model(asked: &str, context: &Context) -> Result<(String, String), ParameterEr
             }
             (model.name.clone(), model.source.clone())
         }
-        None if asked.contains('/') => {
-            let last = asked.trim_end_matches('/').rsplit('/').next().unwrap_or(asked);
-            (last.to_owned(), asked.to_owned())
-        }
+        None if asked.contains('/') => (last_part(asked).to_owned(), asked.to_owned()),
         None => {
             let names: Vec<&str> = context.models.keys().map(String::as_str).collect();
             let error = ParameterError::at(&["model"], format!("there is no model `{asked}`"));
@@ -90,7 +88,7 @@ fn model(asked: &str, context: &Context) -> Result<(String, String), ParameterEr
             }));
         }
     };
-    let folder = !source.contains("://") && !source.ends_with(".gguf");
+    let folder = (source.starts_with(HUB) || !source.contains("://")) && !source.ends_with(".gguf");
     if folder {
         return Ok((name, source));
     }
@@ -108,12 +106,16 @@ pub(crate) struct EmbedStage {
 }
 
 impl EmbedStage {
+    fn files(&self) -> ModelFiles {
+        ModelFiles::new(&self.source, Part::Vectors, self.parameters.file.as_deref())
+    }
+
     /// What the model's headers say.
     pub(crate) fn known(&self, files: &dyn Files) -> Result<&Source, Error> {
         if let Some(known) = self.known.get() {
             return Ok(known);
         }
-        let folder = files.locate(&self.source);
+        let folder = files.model(&self.files());
         let resolved = Source::resolve(&folder, self.parameters.file.as_deref(), files)
             .and_then(|source| source.pooling(self.parameters.pooling).map(|_| source))
             .map_err(|error| error.context(format!("the encoder `{}` can not be used", self.name)))?;
@@ -151,6 +153,10 @@ impl Stage for EmbedStage {
 
     fn constants(&self) -> Vec<(String, Value, bool)> {
         vec![("encoder".to_owned(), json!(self.name), true)]
+    }
+
+    fn models(&self) -> Vec<ModelFiles> {
+        vec![self.files()]
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {

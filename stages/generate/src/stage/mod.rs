@@ -10,10 +10,11 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use fracture_cache::ColumnType;
+use fracture_stage::source::{HUB, last_part};
 use fracture_stage::stage::{Need, Port, Work};
 use fracture_stage::{
-    Context, Declaration, Error, FileUse, Files, Kind, Manifest, ModelSpec, Outputs, ParameterError, PortName, Role,
-    Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
+    Context, Declaration, Error, FileUse, Files, Kind, Manifest, ModelFiles, ModelSpec, Outputs, ParameterError, Part,
+    PortName, Role, Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
@@ -76,14 +77,11 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
 fn model(name: &str, context: &Context) -> Result<ModelSpec, ParameterError> {
     let model = match context.models.get(name) {
         Some(model) => model.clone(),
-        None if name.contains('/') || name.contains("://") => {
-            let last = name.trim_end_matches('/').rsplit('/').next().unwrap_or(name);
-            ModelSpec {
-                name: last.to_owned(),
-                source: name.to_owned(),
-                ..ModelSpec::default()
-            }
-        }
+        None if name.contains('/') || name.contains("://") => ModelSpec {
+            name: last_part(name).to_owned(),
+            source: name.to_owned(),
+            ..ModelSpec::default()
+        },
         None => {
             let names: Vec<&str> = context.models.keys().map(String::as_str).collect();
             let error = ParameterError::at(&["model"], format!("there is no model `{name}`"));
@@ -97,7 +95,7 @@ fn model(name: &str, context: &Context) -> Result<ModelSpec, ParameterError> {
         let error = ParameterError::at(&["model"], format!("{what} is not in this version"));
         error.hint("give a folder with config.json, tokenizer.json and model.safetensors as `source`")
     };
-    if model.source.contains("://") {
+    if model.source.contains("://") && !model.source.starts_with(HUB) {
         return Err(later(&format!("a model from `{}`", model.source)));
     }
     if Path::new(&model.source)
@@ -133,9 +131,14 @@ impl GenerateStage {
         if let Some(checkpoint) = self.known.get() {
             return Ok(checkpoint);
         }
-        let checkpoint = Checkpoint::open(&files.locate(&self.model.source))
+        let checkpoint = Checkpoint::open(&files.model(&self.files()))
             .map_err(|error| error.context(format!("the model `{}` can not be used", self.model.name)))?;
         Ok(self.known.get_or_init(|| checkpoint))
+    }
+
+    fn files(&self) -> ModelFiles {
+        let file = self.model.settings.get("file").and_then(Value::as_str);
+        ModelFiles::new(&self.model.source, Part::Weights, file)
     }
 
     fn config(&self, checkpoint: &Checkpoint) -> Result<Config, Error> {
@@ -208,6 +211,10 @@ impl Stage for GenerateStage {
         constants.push(("temperature".to_owned(), json!(self.settings.temperature), false));
         constants.push(("top_p".to_owned(), json!(self.settings.top_p), false));
         constants
+    }
+
+    fn models(&self) -> Vec<ModelFiles> {
+        vec![self.files()]
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {

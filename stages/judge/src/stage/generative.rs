@@ -13,8 +13,8 @@ use fracture_generate::engine::{Engine, Options};
 use fracture_generate::text::{Text as ModelText, TextOptions};
 use fracture_stage::stage::{Need, Port, RowPlan, RowState, Work};
 use fracture_stage::{
-    Error, Executor, FileUse, Files, Inputs, Kind, Manifest, ModelSpec, Open, Outputs, Product, Request, Role, RowWise,
-    Schema, Schemas, Stage, View, describe_json,
+    Error, Executor, FileUse, Files, Inputs, Kind, Manifest, ModelFiles, ModelSpec, Open, Outputs, Part, Product,
+    Request, Role, RowWise, Schema, Schemas, Stage, View, describe_json,
 };
 use serde_json::{Value, json};
 
@@ -72,11 +72,16 @@ impl GenerativeStage {
             .ok_or_else(|| Error::internal("the judge was not resolved before it ran"))
     }
 
+    fn files(&self) -> ModelFiles {
+        let file = self.model.settings.get("file").and_then(Value::as_str);
+        ModelFiles::new(&self.model.source, Part::Weights, file)
+    }
+
     fn checkpoint(&self, files: &dyn Files) -> Result<&Checkpoint, Error> {
         if let Some(checkpoint) = self.checkpoint.get() {
             return Ok(checkpoint);
         }
-        let folder = files.locate(&self.model.source);
+        let folder = files.model(&self.files());
         let checkpoint = Checkpoint::open(&folder).map_err(|error| {
             let error = error.context(format!("the judge `{}` can not be used", self.model.name));
             match folder.join("model.onnx").is_file() || folder.join("onnx").is_dir() {
@@ -206,6 +211,10 @@ impl Stage for GenerativeStage {
 
     fn constants(&self) -> Vec<(String, Value, bool)> {
         vec![("judge".to_owned(), json!(self.model.name), true)]
+    }
+
+    fn models(&self) -> Vec<ModelFiles> {
+        vec![self.files()]
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {

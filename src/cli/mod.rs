@@ -9,6 +9,7 @@ mod fetch;
 mod figures;
 mod gc;
 mod graph;
+mod holdings;
 mod inspect;
 mod plan;
 mod progress;
@@ -318,6 +319,11 @@ fn log(verbose: bool) {
         "error,ort=error"
     };
     let filter = EnvFilter::try_from_env("FRACTURE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    // What goes over the wire to a hub has the user's token in it; whatever is asked for, it is not logged.
+    let filter = ["ureq_proto=off"]
+        .iter()
+        .filter_map(|directive| directive.parse().ok())
+        .fold(filter, EnvFilter::add_directive);
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

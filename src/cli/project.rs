@@ -88,11 +88,7 @@ impl Project {
     pub fn warn(&self) {
         for warning in &self.pipeline.warnings {
             if super::JSON.load(std::sync::atomic::Ordering::Relaxed) {
-                let told = warning.to_json();
-                eprintln!(
-                    "{}",
-                    serde_json::json!({ "warning": told.get("error").unwrap_or(&told) })
-                );
+                eprintln!("{}", warning.to_json());
             } else {
                 anstream::eprintln!("{}", warning.render(color()).trim_end());
             }

@@ -359,7 +359,9 @@ fn revisions(files: &[FileKey], lock: &Lock) -> Vec<Change> {
     let mut seen = HashSet::new();
     let hub = files.iter().filter_map(|file| {
         let commit = file.commit.as_deref()?;
-        let (reference, _) = Reference::of_file(&file.source)?;
+        let of_file = Reference::of_file(&file.source).map(|(reference, _)| reference);
+        // What is still to be fetched is named as a whole.
+        let reference = of_file.or_else(|| Reference::parse(&file.source).ok())?;
         Some((reference, commit))
     });
     let moved = hub

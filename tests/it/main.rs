@@ -3,17 +3,22 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod absent;
+mod calibrated;
 mod command;
 mod diagnostics;
 mod diff;
 mod faults;
 mod gc;
+mod generate;
 mod hub;
 mod incremental;
+mod interrupt;
 mod judge;
 mod paper;
 mod project;
 mod quickstart;
+mod scheduler;
+mod scores;
 #[path = "../../stages/hub/tests/it/server.rs"]
 mod server;
 mod shipped;

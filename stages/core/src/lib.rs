@@ -8,6 +8,7 @@ pub mod declaration;
 pub mod error;
 pub mod executor;
 pub mod files;
+pub mod join;
 pub mod manifest;
 pub mod numbers;
 pub mod order;

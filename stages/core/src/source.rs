@@ -37,6 +37,11 @@ impl ModelFiles {
         }
     }
 
+    /// An adapter.
+    pub fn adapter(source: &str) -> Self {
+        Self::new(source, Part::Adapter, None)
+    }
+
     /// Whether it lies on a hub.
     pub fn on_hub(&self) -> bool {
         self.source.starts_with(HUB)

@@ -53,9 +53,10 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
         .map_err(|error| errors.push(error))
         .ok();
     match (text, model) {
-        (Some(text), Some((name, source))) if errors.is_empty() => Ok(Box::new(EmbedStage {
+        (Some(text), Some(Named { name, source, adapter })) if errors.is_empty() => Ok(Box::new(EmbedStage {
             parameters,
             source,
+            adapter,
             name,
             text,
             known: OnceLock::new(),
@@ -64,21 +65,37 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
     }
 }
 
-/// The name and the folder of what `model:` means: one under `models:`, else a folder.
-fn model(asked: &str, context: &Context) -> Result<(String, String), ParameterError> {
-    let (name, source) = match context.models.get(asked) {
+/// A model by its name, with the folder that it lies in and that of its adapter.
+struct Named {
+    name: String,
+    source: String,
+    adapter: Option<String>,
+}
+
+/// What `model:` means: one under `models:`, else a folder.
+fn model(asked: &str, context: &Context) -> Result<Named, ParameterError> {
+    let named = match context.models.get(asked) {
         Some(model) => {
             if let Some(setting) = model
                 .settings
                 .keys()
-                .find(|key| !matches!(key.as_str(), "chat_template" | "dtype"))
+                .find(|key| !matches!(key.as_str(), "adapter" | "chat_template" | "dtype"))
             {
                 let message = format!("`{setting}` of the model `{asked}` has no effect on embeddings");
                 return Err(ParameterError::at(&["model"], message).hint("name the model's folder instead"));
             }
-            (model.name.clone(), model.source.clone())
+            let adapter = model.settings.get("adapter").and_then(Value::as_str);
+            Named {
+                name: model.name.clone(),
+                source: model.source.clone(),
+                adapter: adapter.map(str::to_owned),
+            }
         }
-        None if asked.contains('/') => (last_part(asked).to_owned(), asked.to_owned()),
+        None if asked.contains('/') => Named {
+            name: last_part(asked).to_owned(),
+            source: asked.to_owned(),
+            adapter: None,
+        },
         None => {
             let names: Vec<&str> = context.models.keys().map(String::as_str).collect();
             let error = ParameterError::at(&["model"], format!("there is no model `{asked}`"));
@@ -88,9 +105,9 @@ fn model(asked: &str, context: &Context) -> Result<(String, String), ParameterEr
             }));
         }
     };
-    let folder = (source.starts_with(HUB) || !source.contains("://")) && !source.ends_with(".gguf");
-    if folder {
-        return Ok((name, source));
+    let source = &named.source;
+    if (source.starts_with(HUB) || !source.contains("://")) && !source.ends_with(".gguf") {
+        return Ok(named);
     }
     let error = ParameterError::at(&["model"], format!("`{source}` gives no hidden states"));
     Err(error.hint("name a folder with an exported encoder, or with config.json, tokenizer.json and model.safetensors"))
@@ -100,6 +117,8 @@ fn model(asked: &str, context: &Context) -> Result<(String, String), ParameterEr
 pub(crate) struct EmbedStage {
     pub(crate) parameters: EmbedParameters,
     pub(crate) source: String,
+    /// The folder of a LoRA adapter that is merged into a language model.
+    pub(crate) adapter: Option<String>,
     name: String,
     pub(crate) text: TextSource,
     known: OnceLock<Source>,
@@ -117,6 +136,10 @@ impl EmbedStage {
         }
         let folder = files.model(&self.files());
         let resolved = Source::resolve(&folder, self.parameters.file.as_deref(), files)
+            .and_then(|source| match &self.adapter {
+                Some(adapter) => source.with_adapter(&files.model(&ModelFiles::adapter(adapter))),
+                None => Ok(source),
+            })
             .and_then(|source| source.pooling(self.parameters.pooling).map(|_| source))
             .map_err(|error| error.context(format!("the encoder `{}` can not be used", self.name)))?;
         Ok(self.known.get_or_init(|| resolved))
@@ -156,7 +179,8 @@ impl Stage for EmbedStage {
     }
 
     fn models(&self) -> Vec<ModelFiles> {
-        vec![self.files()]
+        let adapter = self.adapter.as_deref().map(ModelFiles::adapter);
+        std::iter::once(self.files()).chain(adapter).collect()
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {

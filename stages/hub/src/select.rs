@@ -14,9 +14,13 @@ use crate::reference::Reference;
 /// The longest index of shards that is read, bytes.
 const INDEX_LIMIT: u64 = 128 << 20;
 
+/// Where a judge has texts of which it says how they score.
+const CANARIES: &str = "canaries.jsonl";
+
 /// The small files of a language model.
-const SMALL: [&str; 9] = [
+const SMALL: [&str; 10] = [
     "added_tokens.json",
+    CANARIES,
     "chat_template.jinja",
     "chat_template.json",
     "config.json",
@@ -155,6 +159,7 @@ impl Chooser<'_> {
                 .names
                 .extend(candidates.into_iter().filter(|name| self.listing.has(name)));
         }
+        self.add(&mut selection, &[CANARIES]);
         match (self.here)(model) {
             Some(path) => {
                 for location in (self.external)(&path)? {

@@ -121,6 +121,8 @@ impl Network {
                 .with_execution_providers([runtime.provider().dispatch()])?
                 .with_optimization_level(GraphOptimizationLevel::All)?
                 .with_deterministic_compute(true)?
+                // A pattern is one block for each shape that ever ran, and there are many shapes.
+                .with_memory_pattern(false)?
                 .with_inter_threads(1)?
                 .with_intra_threads(threads)?;
             match weights {

@@ -70,7 +70,7 @@ pub struct Server {
 
 /// A commit of forty digits.
 pub fn commit(number: u32) -> String {
-    format!("{number:040x}")
+    format!("{number:08x}").repeat(5)
 }
 
 /// The files of a folder.

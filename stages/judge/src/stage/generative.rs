@@ -18,11 +18,11 @@ use fracture_stage::{
 };
 use serde_json::{Value, json};
 
-use super::VERSION;
 use super::executor::{GenerativeExecutor, canaries};
-use super::parameters::{JudgeParameters, OrientationParameter, TextParameter};
-use super::table::{Entry, Table, ValueAt, invalid, is_empty};
+use super::parameters::{EmptyParameter, JudgeParameters, TextParameter};
+use super::table::{Entry, Table, ValueAt, invalid, is_empty, orientations};
 use super::texts::TextSource;
+use super::{VERSION, no_scores};
 use crate::generative::{Asking, GenerativeJudge, Question, RawVerdict, Renderer, Template, VerdictScores};
 use crate::tokenize::Text;
 
@@ -72,6 +72,10 @@ impl GenerativeStage {
             .ok_or_else(|| Error::internal("the judge was not resolved before it ran"))
     }
 
+    fn adapter_files(&self) -> Option<ModelFiles> {
+        self.adapter().map(ModelFiles::adapter)
+    }
+
     fn files(&self) -> ModelFiles {
         let file = self.model.settings.get("file").and_then(Value::as_str);
         ModelFiles::new(&self.model.source, Part::Weights, file)
@@ -82,7 +86,11 @@ impl GenerativeStage {
             return Ok(checkpoint);
         }
         let folder = files.model(&self.files());
-        let checkpoint = Checkpoint::open(&folder).map_err(|error| {
+        let opened = Checkpoint::open(&folder).and_then(|checkpoint| match self.adapter_files() {
+            Some(adapter) => checkpoint.with_adapter(&files.model(&adapter)),
+            None => Ok(checkpoint),
+        });
+        let checkpoint = opened.map_err(|error| {
             let error = error.context(format!("the judge `{}` can not be used", self.model.name));
             match folder.join("model.onnx").is_file() || folder.join("onnx").is_dir() {
                 true => error.hint("this is a classifier: leave out kind: generative"),
@@ -95,6 +103,11 @@ impl GenerativeStage {
     fn config(&self, checkpoint: &Checkpoint) -> Result<Config, Error> {
         let text = checkpoint.read("config")?.unwrap_or_default();
         Config::parse(&text).map_err(|error| error.context(format!("the judge `{}` can not be run", self.model.name)))
+    }
+
+    /// The folder of a LoRA adapter that is merged into the model.
+    fn adapter(&self) -> Option<&str> {
+        self.model.settings.get("adapter").and_then(Value::as_str)
     }
 
     fn chat_template(&self) -> Option<&str> {
@@ -144,8 +157,9 @@ impl GenerativeStage {
             .policy
             .clone()
             .or_else(|| asking.template.policy.clone());
+        let blank = self.parameters.empty == EmptyParameter::Score;
         let question = |(row, text): (usize, Option<Text>)| {
-            let text = text.filter(|text| !is_empty(text))?;
+            let text = text.filter(|text| blank || !is_empty(text))?;
             let mut values = BTreeMap::new();
             for (name, column) in &columns {
                 values.insert(name.clone(), column.value_at(row)?.to_owned());
@@ -164,24 +178,6 @@ impl GenerativeStage {
             Some(Question { asking, values })
         };
         Ok(self.source.texts(view)?.into_iter().enumerate().map(question).collect())
-    }
-
-    /// Whether the score of each row is turned round: by its case, else by the stage's orientation.
-    fn orientations(&self, view: &View) -> Result<Vec<bool>, Error> {
-        let columns: Vec<(LargeStringArray, &BTreeMap<String, super::parameters::Verdict>)> = self
-            .parameters
-            .cases
-            .iter()
-            .map(|(column, cases)| Ok((view.text(column)?, cases)))
-            .collect::<Result<_, Error>>()?;
-        let of_row = |row: usize| {
-            let said = columns
-                .iter()
-                .rev()
-                .find_map(|(values, cases)| cases.get(values.value_at(row)?).and_then(|verdict| verdict.orientation));
-            said.unwrap_or(self.parameters.orientation) == OrientationParameter::Good
-        };
-        Ok((0..view.rows()).map(of_row).collect())
     }
 }
 
@@ -214,7 +210,7 @@ impl Stage for GenerativeStage {
     }
 
     fn models(&self) -> Vec<ModelFiles> {
-        vec![self.files()]
+        std::iter::once(self.files()).chain(self.adapter_files()).collect()
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {
@@ -241,7 +237,8 @@ impl Stage for GenerativeStage {
         Ok(uses)
     }
 
-    fn schema(&self, _: &Schemas, files: &dyn Files) -> Result<Outputs<Schema>, Error> {
+    fn schema(&self, inputs: &Schemas, files: &dyn Files) -> Result<Outputs<Schema>, Error> {
+        no_scores(inputs)?;
         self.asking(files)?;
         Ok(Outputs::only(Schema::exact([
             ("p_unsafe", ColumnType::F64),
@@ -309,8 +306,9 @@ impl RowWise for GenerativeStage {
     fn group(&self) -> String {
         // However it is asked: stages of one model share it and its running batch.
         format!(
-            "judge generative {} {}",
+            "judge generative {} {} {}",
             self.model.source,
+            self.adapter().unwrap_or_default(),
             self.chat_template().unwrap_or_default()
         )
     }
@@ -379,6 +377,7 @@ impl RowWise for GenerativeStage {
         });
         let canaries = canaries(
             self.parameters.canaries.as_ref(),
+            &open.files.model(&self.files()),
             &self.model.name,
             &uses,
             &settings.to_string(),
@@ -412,7 +411,7 @@ impl RowWise for GenerativeStage {
     fn finish(&self, inputs: &Inputs, _: &RowPlan, rows: &[RowState<'_>]) -> Result<Product, Error> {
         let view = inputs.table("texts")?;
         let asking = self.resolved()?;
-        let orientations = self.orientations(view)?;
+        let orientations = orientations(&self.parameters, view)?;
         let invalid = invalid(view)?;
         let mut table = Table::new(&["unsafe".to_owned(), "safe".to_owned()], true, rows.len());
         let mut cut = 0;

@@ -4,6 +4,7 @@ mod executor;
 mod generative;
 mod parameters;
 mod rows;
+mod scores;
 mod table;
 pub mod texts;
 
@@ -22,7 +23,7 @@ use crate::config::JudgeConfig;
 use crate::layout::Layout;
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::score::Scoring;
-use parameters::{JudgeParameters, Verdict};
+use parameters::{JudgeKind, JudgeParameters, Verdict};
 
 pub use parameters::TextParameter;
 use texts::TextSource;
@@ -35,13 +36,19 @@ pub fn declaration() -> Declaration {
     Declaration {
         name: "judge",
         version: VERSION,
-        summary: "Scores texts with a sequence classifier through ONNX Runtime, or with a language model that gives a \
-                  verdict: the probability that a text is unsafe.",
+        summary: "Scores texts with a sequence classifier through ONNX Runtime, with a language model that gives a \
+                  verdict, or with scores from elsewhere: the probability that a text is unsafe.",
         shape: Shape::Map,
-        ports: &[PortName {
-            name: "texts",
-            required: true,
-        }],
+        ports: &[
+            PortName {
+                name: "texts",
+                required: true,
+            },
+            PortName {
+                name: scores::SCORES,
+                required: false,
+            },
+        ],
         any_ports: false,
         side: &[],
         cases: true,
@@ -52,17 +59,17 @@ pub fn declaration() -> Declaration {
 
 fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<ParameterError>> {
     let parameters: JudgeParameters = parse_parameters(with)?;
-    if parameters.kind == parameters::JudgeKind::Generative {
-        return generative::build(parameters, context);
+    match parameters.kind {
+        JudgeKind::Generative => return generative::build(parameters, context),
+        JudgeKind::Scores => return scores::build(parameters, context),
+        JudgeKind::Classifier => {}
     }
-    let mut errors: Vec<ParameterError> = parameters
-        .generative()
-        .into_iter()
-        .map(|name| {
-            ParameterError::at(&[name], format!("a classifier has no `{name}`"))
-                .hint("kind: generative makes the judge a language model that is asked")
-        })
-        .collect();
+    let mut errors = only_with_scores(&parameters);
+    let generative = parameters.generative().into_iter().map(|name| {
+        ParameterError::at(&[name], format!("a classifier has no `{name}`"))
+            .hint("kind: generative makes the judge a language model that is asked")
+    });
+    errors.extend(generative);
     if let Err(error) = parameters.provider.check() {
         let refused = ParameterError::at(&["provider"], error.message);
         errors.push(refused.hint(error.hint.unwrap_or_default()));
@@ -94,6 +101,21 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
             known: OnceLock::new(),
         })),
         _ => Err(errors),
+    }
+}
+
+/// What a judge that runs has no use for.
+fn only_with_scores(parameters: &JudgeParameters) -> Vec<ParameterError> {
+    let told = |name| ParameterError::at(&[name], format!("`{name}` has a meaning only with `kind: scores`"));
+    parameters.joining().into_iter().map(told).collect()
+}
+
+/// A judge that runs takes no scores from elsewhere.
+fn no_scores(inputs: &Schemas) -> Result<(), Error> {
+    match inputs.at(scores::SCORES).is_empty() {
+        true => Ok(()),
+        false => Err(Error::pipeline("scores are connected, and this judge runs by itself")
+            .hint("say `kind: scores` to take the scores, or leave the port `scores` out of `needs`")),
     }
 }
 
@@ -151,12 +173,7 @@ impl JudgeStage {
     }
 
     fn cases(&self) -> impl Iterator<Item = (&str, &str, &Verdict)> {
-        let columns = self.parameters.cases.iter();
-        columns.flat_map(|(column, values)| {
-            values
-                .iter()
-                .map(move |(value, verdict)| (column.as_str(), value.as_str(), verdict))
-        })
+        self.parameters.all_cases()
     }
 }
 
@@ -206,7 +223,7 @@ impl Stage for JudgeStage {
             self.scoring(known, verdict)
                 .map_err(|error| error.parameter(&["cases", column, value, "unsafe"]))?;
         }
-        let _ = inputs;
+        no_scores(inputs)?;
         let scores: Vec<String> = known.labels.iter().map(|label| format!("score_{label}")).collect();
         let mut fields = vec![("p_unsafe", ColumnType::F64)];
         fields.extend(scores.iter().map(|name| (name.as_str(), ColumnType::F64)));

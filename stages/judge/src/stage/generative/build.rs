@@ -10,9 +10,9 @@ use fracture_stage::{Context, ModelSpec, ParameterError, Stage};
 use super::GenerativeStage;
 use crate::generative::prompt::Voting;
 use crate::generative::{Asking, Form, Template};
-use crate::stage::last_part;
 use crate::stage::parameters::JudgeParameters;
 use crate::stage::texts::TextSource;
+use crate::stage::{last_part, only_with_scores};
 
 /// Builds the stage, or says all that is wrong with its parameters.
 pub(in crate::stage) fn build(
@@ -26,6 +26,7 @@ pub(in crate::stage) fn build(
             ParameterError::at(&[name], format!("a generative judge has no `{name}`"))
                 .hint("the words of its answer are under `verdict`")
         })
+        .chain(only_with_scores(&parameters))
         .collect();
     for verdict in parameters.cases.values().flat_map(BTreeMap::values) {
         if verdict.unsafe_labels.is_some() || verdict.reduce.is_some() {
@@ -187,7 +188,7 @@ fn model(name: &str, context: &Context) -> Result<ModelSpec, ParameterError> {
         return Err(later("a generative judge from a GGUF file"));
     }
     match model.settings.iter().find(|(key, value)| match key.as_str() {
-        "chat_template" => false,
+        "adapter" | "chat_template" => false,
         "dtype" => *value != "f32",
         _ => true,
     }) {

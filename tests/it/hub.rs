@@ -131,11 +131,7 @@ fn a_run_fetches_and_the_next_asks_nobody() {
         "{files:?}"
     );
     let seen = world.server.seen();
-    assert!(
-        seen.iter()
-            .all(|one| !one.path.contains("metrics")),
-        "{seen:?}"
-    );
+    assert!(seen.iter().all(|one| !one.path.contains("metrics")), "{seen:?}");
     let pinned = world.lines("file\thf://org/pico-honest/model.safetensors\tweights\t");
     assert!(pinned.len() == 1 && pinned[0].contains(&commit(1)), "{}", world.lock());
     assert_eq!(world.lines("file\thf://org/refusal/").len(), 4, "{}", world.lock());

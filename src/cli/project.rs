@@ -16,6 +16,7 @@ use crate::engine::Workspace;
 use crate::engine::disk::Disk;
 use crate::engine::lock::Lock;
 use crate::engine::memory::Memory;
+use crate::engine::models::Models;
 use crate::engine::plan::Plan;
 use crate::engine::refresh;
 
@@ -27,6 +28,8 @@ pub struct Project {
     store: PathBuf,
     /// What is known of files that are not there.
     memory: Arc<Memory>,
+    /// What is known of models on a hub.
+    pub models: Arc<Models>,
 }
 
 impl Project {
@@ -35,6 +38,16 @@ impl Project {
     /// # Errors
     /// All that is wrong with the pipeline.
     pub fn compile(args: &SpecArgs) -> Result<Self, Failure> {
+        let project = Self::read(args, false, None)?;
+        project.warn();
+        Ok(project)
+    }
+
+    /// Reads and compiles a pipeline and keeps its warnings, with what was found out of models on a hub before.
+    ///
+    /// # Errors
+    /// As [`Project::compile`].
+    pub fn read(args: &SpecArgs, offline: bool, models: Option<Arc<Models>>) -> Result<Self, Failure> {
         let path = &args.spec;
         let bytes = fs::read(path).map_err(|error| {
             Error::pipeline(format!("can not read the pipeline `{}`", path.display()))
@@ -59,7 +72,10 @@ impl Project {
         let mut locks = vec![Lock::path(path, &args.profile), Lock::path(path, &[])];
         locks.dedup();
         let memory = Arc::new(Memory::new(&root, locks, &store));
-        let disk = Disk::new(&root).remembering(Arc::clone(&memory));
+        let models = models.unwrap_or_else(|| Arc::new(Models::new(offline, Arc::clone(&memory))));
+        let disk = Disk::new(&root)
+            .remembering(Arc::clone(&memory))
+            .fetching(Arc::clone(&models));
         let mut pipeline = compile(path, &text, &catalogue(), &disk, &root, &options)?;
         if pipeline
             .tasks
@@ -68,18 +84,23 @@ impl Project {
         {
             refresh::apply(&mut pipeline, &Lock::read(&Lock::path(path, &args.profile))?.refreshed);
         }
-        for warning in &pipeline.warnings {
+        Ok(Self {
+            pipeline: Arc::new(pipeline),
+            store,
+            memory,
+            models,
+        })
+    }
+
+    /// Tells the pipeline's warnings on stderr.
+    pub fn warn(&self) {
+        for warning in &self.pipeline.warnings {
             if super::JSON.load(std::sync::atomic::Ordering::Relaxed) {
                 eprintln!("{}", warning.to_json());
             } else {
                 anstream::eprintln!("{}", warning.render(color()).trim_end());
             }
         }
-        Ok(Self {
-            pipeline: Arc::new(pipeline),
-            store,
-            memory,
-        })
     }
 
     /// Opens the store.
@@ -88,7 +109,8 @@ impl Project {
     /// When it can not be made or read.
     pub fn open(&self) -> Result<Arc<Workspace>, Error> {
         let workspace = Workspace::open(&self.pipeline.root, &self.store)?;
-        Ok(Arc::new(workspace.remembering(Arc::clone(&self.memory))))
+        let workspace = workspace.remembering(Arc::clone(&self.memory));
+        Ok(Arc::new(workspace.fetching(Arc::clone(&self.models))))
     }
 
     /// Counts up the tasks of served models that selectors name, where their results are there: they are drawn anew.

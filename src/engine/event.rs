@@ -122,6 +122,17 @@ pub enum Event {
         /// Its stage.
         stage: String,
     },
+    /// A file comes from a hub.
+    Fetch {
+        /// The model, as the pipeline names it.
+        source: String,
+        /// The file.
+        file: String,
+        /// Bytes that are here.
+        done: u64,
+        /// Its size.
+        total: u64,
+    },
     /// Something the user should know.
     Note {
         /// About which task, if about one.

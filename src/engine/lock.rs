@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use fracture_cache::Digest;
 use fracture_cache::digest::{Action, Bytes, Recipe, Values};
+use fracture_hub::Reference;
 use fracture_stage::{Error, ErrorKind};
 
 use super::refresh::Refreshed;
@@ -213,20 +214,36 @@ impl Lock {
         })
     }
 
-    /// Takes over the pinned revisions of files whose content is the same.
-    pub fn keep_revisions(&mut self, before: &Self) {
-        let same = |one: &FileLine, other: &FileLine| {
-            one.source == other.source && one.role == other.role && one.blake3 == other.blake3
+    /// The commits that the files below a model's folder on a hub are pinned to, sorted.
+    pub fn commits(&self, folder: &str) -> Vec<String> {
+        let below = |line: &&FileLine| {
+            let rest = line.source.strip_prefix(folder);
+            line.commit != NO_COMMIT && rest.is_some_and(|rest| rest.starts_with('/'))
         };
-        for file in self.files.iter_mut().filter(|file| file.commit == NO_COMMIT) {
-            let pinned = before
-                .files
-                .iter()
-                .find(|other| other.commit != NO_COMMIT && same(file, other));
-            if let Some(pinned) = pinned {
-                file.commit.clone_from(&pinned.commit);
-            }
-        }
+        let mut commits: Vec<String> = self
+            .files
+            .iter()
+            .filter(below)
+            .map(|line| line.commit.clone())
+            .collect();
+        commits.sort_unstable();
+        commits.dedup();
+        commits
+    }
+
+    /// Adds the files of another lock file. A model on a hub keeps one pin: files at another commit than it has here are
+    /// left out.
+    pub fn add_files(&mut self, files: Vec<FileLine>) {
+        let folder = |line: &FileLine| Reference::of_file(&line.source).map(|(reference, _)| reference.folder());
+        let pins: BTreeMap<String, String> = self
+            .files
+            .iter()
+            .filter(|line| line.commit != NO_COMMIT)
+            .filter_map(|line| Some((folder(line)?, line.commit.clone())))
+            .collect();
+        let stays =
+            |line: &FileLine| folder(line).is_none_or(|folder| pins.get(&folder).is_none_or(|pin| *pin == line.commit));
+        self.files.extend(files.into_iter().filter(stays));
         self.files.sort_unstable();
         self.files.dedup();
     }
@@ -326,6 +343,31 @@ mod tests {
         assert_eq!(merged, sample());
         assert_eq!(merged.task("a", &Digest::from_bytes([5; 32])).unwrap().rows, 5);
         assert_eq!(merged.task("a", &Digest::from_bytes([99; 32])).unwrap().rows, 9);
+    }
+
+    #[test]
+    fn a_model_on_a_hub_has_one_pin() {
+        let line = |source: &str, commit: &str| FileLine {
+            source: source.to_owned(),
+            commit: commit.to_owned(),
+            ..sample().files[0].clone()
+        };
+        let mut lock = Lock {
+            files: vec![line("hf://o/m/config.json", "new")],
+            ..Lock::default()
+        };
+        let old = [
+            ("hf://o/m/weights", "old"),
+            ("hf://o/m@v1/weights", "old"),
+            ("local", "-"),
+            ("hf://o/n/x", "old"),
+        ];
+        lock.add_files(old.map(|(source, commit)| line(source, commit)).into());
+        let sources: Vec<&str> = lock.files.iter().map(|line| line.source.as_str()).collect();
+        assert_eq!(
+            sources,
+            ["hf://o/m/config.json", "hf://o/m@v1/weights", "hf://o/n/x", "local"]
+        );
     }
 
     #[test]

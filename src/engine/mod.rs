@@ -9,6 +9,7 @@ pub mod join;
 pub mod keys;
 pub mod lock;
 pub mod memory;
+pub mod models;
 pub mod pins;
 pub mod plan;
 pub mod projects;

@@ -99,6 +99,7 @@ enum Message {
     Synced(Result<(), Error>),
     Interrupted,
     Note(Option<TaskId>, String),
+    Fetch(Event),
 }
 
 /// What a raw row is remembered by.
@@ -339,6 +340,10 @@ impl<'a> Dispatcher<'a> {
             Message::Note(task, message) => {
                 let pipeline = Arc::clone(&self.pipeline);
                 self.note(task.map(|id| &pipeline.tasks[id.0 as usize]), message);
+                Ok(())
+            }
+            Message::Fetch(event) => {
+                self.sink.event(&event);
                 Ok(())
             }
             Message::Done(id, result) => {

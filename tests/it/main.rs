@@ -11,6 +11,7 @@ mod faults;
 mod gc;
 mod generate;
 mod gguf;
+mod hub;
 mod incremental;
 mod interrupt;
 mod judge;
@@ -21,6 +22,8 @@ mod quickstart;
 mod scheduler;
 mod scores;
 mod served;
+#[path = "../../stages/hub/tests/it/server.rs"]
+mod server;
 mod shipped;
 mod together;
 mod verbs;

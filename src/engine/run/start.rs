@@ -133,7 +133,7 @@ impl Dispatcher<'_> {
             }
         }
         // Nobody else does it: it has to run here, with its files.
-        if let Err(error) = self.workspace.present(&self.plan.tasks[id.0 as usize].files) {
+        if let Err(error) = self.workspace.attainable(&self.plan.tasks[id.0 as usize].files) {
             self.neighbours.release(id);
             self.failed(id, error);
             return Ok(());
@@ -188,6 +188,7 @@ impl Dispatcher<'_> {
                 let Work::Whole(whole) = task.implementation.work() else {
                     return Err(Error::internal("the task changed its way of working"));
                 };
+                unit.bring(id)?;
                 let product = whole.run(&inputs, open)?;
                 publish::draft(&unit.workspace, task, &inputs, product, &unit.begun, false)
             });

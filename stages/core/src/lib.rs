@@ -13,6 +13,7 @@ pub mod manifest;
 pub mod numbers;
 pub mod order;
 pub mod schema;
+pub mod source;
 pub mod stage;
 pub mod user;
 pub mod view;
@@ -24,6 +25,7 @@ pub use executor::{Executor, Outcome, Payload, Progress, Request, RowError, Tick
 pub use files::{FileUse, Files, Forgotten, Noting};
 pub use manifest::{Fact, KeyHasher, Manifest, PartText, Parts, Role, describe_json};
 pub use schema::{Completeness, Field, Outputs, Schema, Schemas};
+pub use source::{ModelFiles, Part};
 pub use stage::{Inputs, Kind, Need, Open, Output, Port, Product, RowWise, Stage, Whole, Work};
 pub use view::{Constant, View};
 pub use yields::YieldType;

@@ -12,6 +12,7 @@ use crate::executor::{Executor, Request, RowError};
 use crate::files::{FileUse, Files};
 use crate::manifest::Manifest;
 use crate::schema::{Outputs, Schema, Schemas};
+use crate::source::ModelFiles;
 use crate::view::View;
 
 /// The name and the semantic version of a stage kind.
@@ -87,6 +88,11 @@ pub trait Stage: Send + Sync {
     /// Constants that this task adds beside its matrix variables (a model's name and labels, the decoder's name), in order.
     /// They are columns for every reader after it, and stored in no artifact. The flag says that it is a key column.
     fn constants(&self) -> Vec<(String, Value, bool)> {
+        Vec::new()
+    }
+
+    /// The models that it reads, so that their files can be fetched before [`Self::resolve`] looks at them.
+    fn models(&self) -> Vec<ModelFiles> {
         Vec::new()
     }
 

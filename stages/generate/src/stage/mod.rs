@@ -10,10 +10,11 @@ mod table;
 use std::sync::OnceLock;
 
 use fracture_cache::ColumnType;
+use fracture_stage::source::{HUB, last_part};
 use fracture_stage::stage::{Need, Port, Work};
 use fracture_stage::{
-    Context, Declaration, Error, FileUse, Files, Kind, Manifest, ModelSpec, Outputs, ParameterError, PortName, Role,
-    Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
+    Context, Declaration, Error, FileUse, Files, Kind, Manifest, ModelFiles, ModelSpec, Outputs, ParameterError, Part,
+    PortName, Role, Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
@@ -80,14 +81,11 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
 fn model(name: &str, context: &Context) -> Result<ModelSpec, ParameterError> {
     let model = match context.models.get(name) {
         Some(model) => model.clone(),
-        None if name.contains('/') || name.contains("://") => {
-            let last = name.trim_end_matches('/').rsplit('/').next().unwrap_or(name);
-            ModelSpec {
-                name: last.to_owned(),
-                source: name.to_owned(),
-                ..ModelSpec::default()
-            }
-        }
+        None if name.contains('/') || name.contains("://") => ModelSpec {
+            name: last_part(name).to_owned(),
+            source: name.to_owned(),
+            ..ModelSpec::default()
+        },
         None => {
             let names: Vec<&str> = context.models.keys().map(String::as_str).collect();
             let error = ParameterError::at(&["model"], format!("there is no model `{name}`"));
@@ -104,7 +102,7 @@ fn model(name: &str, context: &Context) -> Result<ModelSpec, ParameterError> {
     if model.source.starts_with(fracture_served::SCHEME) {
         return Ok(model);
     }
-    if model.source.contains("://") {
+    if model.source.contains("://") && !model.source.starts_with(HUB) {
         return Err(later(&format!("a model from `{}`", model.source)));
     }
     if let Some(setting) = model
@@ -143,16 +141,24 @@ impl GenerateStage {
         Ok(self.known.get_or_init(|| checkpoint))
     }
 
+    fn files(&self) -> ModelFiles {
+        ModelFiles::new(&self.model.source, Part::Weights, self.setting("file"))
+    }
+
+    fn adapter_files(&self) -> Option<ModelFiles> {
+        self.adapter_path().map(ModelFiles::adapter)
+    }
+
     fn open_checkpoint(&self, files: &dyn Files) -> Result<Checkpoint, Error> {
-        let mut checkpoint = Checkpoint::choose(&files.locate(&self.model.source), self.setting("file"))?;
+        let mut checkpoint = Checkpoint::choose(&files.model(&self.files()), self.setting("file"))?;
         for dtype in [self.settings.dtype.as_deref(), self.setting("dtype")]
             .into_iter()
             .flatten()
         {
             checkpoint.keeps(dtype)?;
         }
-        if let Some(adapter) = self.adapter_path() {
-            checkpoint = checkpoint.with_adapter(&files.locate(adapter))?;
+        if let Some(adapter) = self.adapter_files() {
+            checkpoint = checkpoint.with_adapter(&files.model(&adapter))?;
         }
         Ok(checkpoint)
     }
@@ -218,6 +224,10 @@ impl Stage for GenerateStage {
 
     fn constants(&self) -> Vec<(String, Value, bool)> {
         constants(&self.settings, &self.model, &self.decoder)
+    }
+
+    fn models(&self) -> Vec<ModelFiles> {
+        std::iter::once(self.files()).chain(self.adapter_files()).collect()
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {

@@ -14,8 +14,8 @@ use fracture_generate::engine::{Engine, Options};
 use fracture_generate::text::{Text as ModelText, TextOptions};
 use fracture_stage::stage::{Need, Port, RowPlan, RowState, Work};
 use fracture_stage::{
-    Error, Executor, FileUse, Files, Inputs, Kind, Manifest, ModelSpec, Open, Outputs, Product, Request, Role, RowWise,
-    Schema, Schemas, Stage, View, describe_json,
+    Error, Executor, FileUse, Files, Inputs, Kind, Manifest, ModelFiles, ModelSpec, Open, Outputs, Part, Product,
+    Request, Role, RowWise, Schema, Schemas, Stage, View, describe_json,
 };
 use serde_json::{Value, json};
 
@@ -73,13 +73,22 @@ impl GenerativeStage {
             .ok_or_else(|| Error::internal("the judge was not resolved before it ran"))
     }
 
+    fn adapter_files(&self) -> Option<ModelFiles> {
+        self.adapter().map(ModelFiles::adapter)
+    }
+
+    fn files(&self) -> ModelFiles {
+        let file = self.model.settings.get("file").and_then(Value::as_str);
+        ModelFiles::new(&self.model.source, Part::Weights, file)
+    }
+
     fn checkpoint(&self, files: &dyn Files) -> Result<&Checkpoint, Error> {
         if let Some(checkpoint) = self.checkpoint.get() {
             return Ok(checkpoint);
         }
-        let folder = files.locate(&self.model.source);
-        let opened = Checkpoint::open(&folder).and_then(|checkpoint| match self.adapter() {
-            Some(adapter) => checkpoint.with_adapter(&files.locate(adapter)),
+        let folder = files.model(&self.files());
+        let opened = Checkpoint::open(&folder).and_then(|checkpoint| match self.adapter_files() {
+            Some(adapter) => checkpoint.with_adapter(&files.model(&adapter)),
             None => Ok(checkpoint),
         });
         let checkpoint = opened.map_err(|error| {
@@ -200,6 +209,10 @@ impl Stage for GenerativeStage {
 
     fn constants(&self) -> Vec<(String, Value, bool)> {
         vec![("judge".to_owned(), json!(self.model.name), true)]
+    }
+
+    fn models(&self) -> Vec<ModelFiles> {
+        std::iter::once(self.files()).chain(self.adapter_files()).collect()
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {
@@ -359,7 +372,7 @@ impl RowWise for GenerativeStage {
         });
         let canaries = canaries(
             self.parameters.canaries.as_ref(),
-            &open.files.locate(&self.model.source),
+            &open.files.model(&self.files()),
             &self.model.name,
             &uses,
             &settings.to_string(),

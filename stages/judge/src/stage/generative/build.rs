@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use fracture_stage::source::HUB;
 use fracture_stage::{Context, ModelSpec, ParameterError, Stage};
 
 use super::GenerativeStage;
@@ -186,7 +187,7 @@ fn model(name: &str, context: &Context) -> Result<ModelSpec, ParameterError> {
     if model.source.starts_with(fracture_served::SCHEME) {
         return Ok(model);
     }
-    if model.source.contains("://") {
+    if model.source.contains("://") && !model.source.starts_with(HUB) {
         return Err(later(&format!("a generative judge from `{}`", model.source)));
     }
     if Path::new(&model.source)

@@ -8,6 +8,7 @@ mod failure;
 mod figures;
 mod gc;
 mod graph;
+mod holdings;
 mod inspect;
 mod plan;
 mod progress;

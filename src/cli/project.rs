@@ -62,11 +62,7 @@ impl Project {
         let pipeline = compile(path, &text, &catalogue(), &disk, &root, &options)?;
         for warning in &pipeline.warnings {
             if super::JSON.load(std::sync::atomic::Ordering::Relaxed) {
-                let told = warning.to_json();
-                eprintln!(
-                    "{}",
-                    serde_json::json!({ "warning": told.get("error").unwrap_or(&told) })
-                );
+                eprintln!("{}", warning.to_json());
             } else {
                 anstream::eprintln!("{}", warning.render(color()).trim_end());
             }

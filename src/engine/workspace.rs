@@ -71,11 +71,20 @@ impl Workspace {
         Ok(memo)
     }
 
-    /// Writes out what was buffered: rows of the memo, then everything to the disk.
+    /// Writes out what was buffered, then brings everything to the disk.
     ///
     /// # Errors
     /// When the disk does not take it.
     pub fn flush(&self) -> Result<(), Error> {
+        self.write_rows()?;
+        self.store.sync().map_err(store_error)
+    }
+
+    /// Writes out the rows that the memos hold back: others see them then, and a kill does not lose them.
+    ///
+    /// # Errors
+    /// When the disk does not take them.
+    pub fn write_rows(&self) -> Result<(), Error> {
         let memos: Vec<_> = self
             .memos
             .lock()
@@ -86,7 +95,7 @@ impl Workspace {
         for memo in memos {
             memo.flush().map_err(store_error)?;
         }
-        self.store.sync().map_err(store_error)
+        Ok(())
     }
 
     /// The same with a memory of files that are not there.

@@ -37,9 +37,22 @@ impl Dispatcher<'_> {
             group.planning += 1;
             group.queue.set_more(true);
         }
-        tokio::task::spawn_blocking(move || {
+        self.beside(move || {
             let known = unit.guarded(|open| unit.know_rows(id, inputs, open));
             unit.send(Message::RowsKnown(id, known.map(Box::new)));
+        });
+    }
+
+    /// Does work of a row-wise task beside its session, for as many tasks at a time as `--jobs` says.
+    fn beside(&self, work: impl FnOnce() + Send + 'static) {
+        let gate = Arc::clone(&self.gate);
+        tokio::spawn(async move {
+            // The gate is never closed.
+            let Ok(permit) = gate.acquire_owned().await else { return };
+            tokio::task::spawn_blocking(move || {
+                work();
+                drop(permit);
+            });
         });
     }
 
@@ -251,7 +264,7 @@ impl Dispatcher<'_> {
         if let Some(group) = self.group_of(id) {
             unit.begun.provenance = group.provenance.clone().into();
         }
-        tokio::task::spawn_blocking(move || {
+        self.beside(move || {
             let task = &unit.pipeline.tasks[id.0 as usize];
             let done = unit.guarded(|_| {
                 let (product, incomplete) = make_table(task, &row_task)?;

@@ -47,6 +47,8 @@ impl Dispatcher<'_> {
             }));
         }
         self.neighbours = Neighbours::open(&self.workspace.store, &self.options.who, self.options.patience)?;
+        // Others may have come, recorded and gone since the records were opened.
+        self.workspace.records.refresh().map_err(store_error)?;
         for task in &pipeline.tasks {
             let index = task.id.0 as usize;
             if self.status[index] != Status::Waiting {

@@ -1,8 +1,10 @@
 //! What a blocking thread does: runs a stage's work, finds out which rows are known, works through a session.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use fracture_language::{Pipeline, TaskId};
 use fracture_stage::{Error, Executor, Inputs, Open, Outcome, Work};
@@ -12,6 +14,9 @@ use super::{Message, RowKey, RowTask};
 use crate::engine::session::{Queue, work};
 use crate::engine::workspace::Workspace;
 use crate::engine::{keys, publish, store_error};
+
+/// How often a session looks whether the files of its model are as they were.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a blocking thread needs.
 pub(super) struct Unit {
@@ -98,11 +103,22 @@ impl Unit {
                 Some(executor) => executor,
                 None => {
                     let executor = kept.insert(rows.open(open)?);
+                    // What was loaded must be what the keys of its rows say.
+                    self.workspace.unchanged(&self.begun.files)?;
                     self.send(Message::Opened(Arc::clone(name), executor.provenance()));
                     executor
                 }
             };
-            work(executor.as_mut(), queue, &self.cancelled, &mut |landed| {
+            let looked = Cell::new(Instant::now());
+            // A model whose files are mapped into memory may change under our hands.
+            let sound = || {
+                if looked.get().elapsed() < LOOK {
+                    return Ok(());
+                }
+                looked.set(Instant::now());
+                self.workspace.unchanged(&self.begun.files)
+            };
+            work(executor.as_mut(), queue, &self.cancelled, &sound, &mut |landed| {
                 self.send(Message::Landed(Arc::clone(name), landed));
             })
         });

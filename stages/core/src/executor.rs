@@ -73,6 +73,12 @@ pub trait Executor: Send {
     /// When the executor can not go on at all (a device is lost, a model gives NaN everywhere).
     fn step(&mut self, more: bool, done: &mut dyn FnMut(Ticket, Outcome)) -> Result<Progress, Error>;
 
+    /// Gives back the requests inside of which nothing was computed yet; they never come as outcomes then. Called once, when
+    /// the user interrupts: what is begun is finished by further steps.
+    fn withdraw(&mut self) -> Vec<Ticket> {
+        Vec::new()
+    }
+
     /// Which numeric class computes here, for the record: CPU features, runtime version, provider.
     fn provenance(&self) -> Vec<(String, String)> {
         Vec::new()

@@ -74,6 +74,21 @@ impl Source {
         Ok(Self::Decoder(Box::new(DecoderSource { checkpoint, config })))
     }
 
+    /// The same model with a LoRA adapter merged into it.
+    ///
+    /// # Errors
+    /// An encoder, which takes none; an adapter that does not fit.
+    pub fn with_adapter(self, folder: &Path) -> Result<Self, Error> {
+        match self {
+            Self::Decoder(source) => Ok(Self::Decoder(Box::new(DecoderSource {
+                checkpoint: source.checkpoint.with_adapter(folder)?,
+                config: source.config,
+            }))),
+            Self::Encoder(_) => Err(Error::pipeline("an exported encoder takes no `adapter`")
+                .hint("merge it before the export, or name the language model's folder")),
+        }
+    }
+
     /// The length of its vectors.
     pub fn dimension(&self) -> usize {
         match self {

@@ -52,9 +52,10 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
         .map_err(|error| errors.push(error))
         .ok();
     match (text, model) {
-        (Some(text), Some((name, source))) if errors.is_empty() => Ok(Box::new(EmbedStage {
+        (Some(text), Some(Named { name, source, adapter })) if errors.is_empty() => Ok(Box::new(EmbedStage {
             parameters,
             source,
+            adapter,
             name,
             text,
             known: OnceLock::new(),
@@ -63,23 +64,39 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
     }
 }
 
-/// The name and the folder of what `model:` means: one under `models:`, else a folder.
-fn model(asked: &str, context: &Context) -> Result<(String, String), ParameterError> {
-    let (name, source) = match context.models.get(asked) {
+/// A model by its name, with the folder that it lies in and that of its adapter.
+struct Named {
+    name: String,
+    source: String,
+    adapter: Option<String>,
+}
+
+/// What `model:` means: one under `models:`, else a folder.
+fn model(asked: &str, context: &Context) -> Result<Named, ParameterError> {
+    let named = match context.models.get(asked) {
         Some(model) => {
             if let Some(setting) = model
                 .settings
                 .keys()
-                .find(|key| !matches!(key.as_str(), "chat_template" | "dtype"))
+                .find(|key| !matches!(key.as_str(), "adapter" | "chat_template" | "dtype"))
             {
                 let message = format!("`{setting}` of the model `{asked}` has no effect on embeddings");
                 return Err(ParameterError::at(&["model"], message).hint("name the model's folder instead"));
             }
-            (model.name.clone(), model.source.clone())
+            let adapter = model.settings.get("adapter").and_then(Value::as_str);
+            Named {
+                name: model.name.clone(),
+                source: model.source.clone(),
+                adapter: adapter.map(str::to_owned),
+            }
         }
         None if asked.contains('/') => {
             let last = asked.trim_end_matches('/').rsplit('/').next().unwrap_or(asked);
-            (last.to_owned(), asked.to_owned())
+            Named {
+                name: last.to_owned(),
+                source: asked.to_owned(),
+                adapter: None,
+            }
         }
         None => {
             let names: Vec<&str> = context.models.keys().map(String::as_str).collect();
@@ -90,9 +107,9 @@ fn model(asked: &str, context: &Context) -> Result<(String, String), ParameterEr
             }));
         }
     };
-    let folder = !source.contains("://") && !source.ends_with(".gguf");
-    if folder {
-        return Ok((name, source));
+    let source = &named.source;
+    if !source.contains("://") && !source.ends_with(".gguf") {
+        return Ok(named);
     }
     let error = ParameterError::at(&["model"], format!("`{source}` gives no hidden states"));
     Err(error.hint("name a folder with an exported encoder, or with config.json, tokenizer.json and model.safetensors"))
@@ -102,6 +119,8 @@ fn model(asked: &str, context: &Context) -> Result<(String, String), ParameterEr
 pub(crate) struct EmbedStage {
     pub(crate) parameters: EmbedParameters,
     pub(crate) source: String,
+    /// The folder of a LoRA adapter that is merged into a language model.
+    pub(crate) adapter: Option<String>,
     name: String,
     pub(crate) text: TextSource,
     known: OnceLock<Source>,
@@ -115,6 +134,10 @@ impl EmbedStage {
         }
         let folder = files.locate(&self.source);
         let resolved = Source::resolve(&folder, self.parameters.file.as_deref(), files)
+            .and_then(|source| match &self.adapter {
+                Some(adapter) => source.with_adapter(&files.locate(adapter)),
+                None => Ok(source),
+            })
             .and_then(|source| source.pooling(self.parameters.pooling).map(|_| source))
             .map_err(|error| error.context(format!("the encoder `{}` can not be used", self.name)))?;
         Ok(self.known.get_or_init(|| resolved))

@@ -1,5 +1,6 @@
 //! A Hugging Face checkpoint directory, opened by its headers and indexes: no weight is read here.
 
+use crate::adapter::Adapter;
 use fracture_stage::Error;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -19,13 +20,14 @@ pub struct Checkpoint {
     files: Vec<CheckpointFile>,
     shards: Vec<PathBuf>,
     tensors: BTreeMap<String, TensorEntry>,
+    adapter: Option<Adapter>,
 }
 
 /// A file that a result depends on, or its absence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointFile {
     /// What the file is for: `config`, `tokenizer`, `tokenizer_config`, `special_tokens`, `generation_config`,
-    /// `chat_template`, `weights_index`, `weights` or `weights/NUMBER`.
+    /// `chat_template`, `weights_index`, `weights` or `weights/NUMBER`; `adapter_config` and `adapter` of an adapter.
     pub role: String,
     /// Where it lies; `None` for a file that was looked for and is not there.
     pub path: Option<PathBuf>,
@@ -59,6 +61,7 @@ impl Checkpoint {
             files: Vec::new(),
             shards: Vec::new(),
             tensors: BTreeMap::new(),
+            adapter: None,
         };
         checkpoint.require("config", "config.json")?;
         checkpoint.require("tokenizer", "tokenizer.json")?;
@@ -77,6 +80,41 @@ impl Checkpoint {
         }
         checkpoint.find_weights()?;
         Ok(checkpoint)
+    }
+
+    /// Checks that weights can be kept in memory as `dtype` (`f32`, `f16`, `bf16`) without another value: all are stored
+    /// in it, or it is `f32`, which holds every value of the others.
+    ///
+    /// # Errors
+    /// A type in which some would be rounded: that would be another model under the same name.
+    pub fn keeps(&self, dtype: &str) -> Result<(), Error> {
+        let other = |entry: &&TensorEntry| dtype != "f32" && !entry.dtype.eq_ignore_ascii_case(dtype);
+        match self.tensors.iter().find(|(_, entry)| other(entry)) {
+            None => Ok(()),
+            Some((name, entry)) => Err(Error::pipeline(format!(
+                "weights can not be kept as {dtype}: the tensor {name} is stored as {}",
+                entry.dtype
+            ))
+            .cause("rounding them would make another model of it")
+            .hint("leave `dtype` out, or save the checkpoint in that type and name the copy")),
+        }
+    }
+
+    /// The same checkpoint with a LoRA adapter that is merged into its weights. The adapter's files join those that a
+    /// result depends on.
+    ///
+    /// # Errors
+    /// An adapter that is not whole, of a kind that is not supported, or made for another model.
+    pub fn with_adapter(mut self, directory: &Path) -> Result<Self, Error> {
+        let (adapter, files) = Adapter::open(directory, &self.tensors)?;
+        self.files.extend(files);
+        self.adapter = Some(adapter);
+        Ok(self)
+    }
+
+    /// The adapter.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
     }
 
     /// The directory.
@@ -206,7 +244,7 @@ impl Checkpoint {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, Error> {
+pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
     let failed = |cause: std::io::Error| Error::input(format!("{}: cannot be read", path.display())).cause(cause);
     let mut text = String::new();
     let file = File::open(path).map_err(failed)?;
@@ -249,7 +287,7 @@ fn shard_names(index: &Path) -> Result<Vec<String>, Error> {
 }
 
 /// Names, types and shapes from a safetensors header, checked against the file's length.
-fn read_header(path: &Path) -> Result<Vec<(String, String, Vec<usize>)>, Error> {
+pub(crate) fn read_header(path: &Path) -> Result<Vec<(String, String, Vec<usize>)>, Error> {
     const AGAIN: &str = "fetch the file again; it was cut short or is no safetensors file";
     let shown = path.display();
     let broken = |cause: String| {

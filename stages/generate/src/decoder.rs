@@ -47,13 +47,16 @@ impl Decoder {
     /// # Errors
     /// A tensor that is missing, has another shape or is left over.
     pub fn new(config: Config, mut weights: Weights, device: &Device) -> Result<Self, Error> {
+        if config.tied {
+            weights.tie();
+        }
         let embedding = weights.take("model.embed_tokens.weight", &[config.vocabulary, config.hidden])?;
         let norm = layer::norm(&config, &mut weights, "model.norm.weight", config.hidden)?;
         let layers = (0..config.layers.len())
             .map(|index| Layer::new(&config, index, &mut weights))
             .collect::<Result<Vec<_>, _>>()?;
         let head = match config.tied {
-            true => embedding.clone(),
+            true => weights.tied_head(&embedding)?,
             false => weights.take("lm_head.weight", &[config.vocabulary, config.hidden])?,
         };
         weights.finish(config.tied)?;

@@ -244,6 +244,14 @@ impl Engine {
         Ok(())
     }
 
+    /// Gives back the requests that wait for room.
+    pub fn withdraw(&mut self) -> Vec<u64> {
+        self.reserved = 0;
+        let tickets: Vec<u64> = self.waiting.drain(..).map(|waiting| waiting.ticket).collect();
+        self.scored.retain(|ticket, _| !tickets.contains(ticket));
+        tickets
+    }
+
     /// Lets waiting requests in as far as there is room, computes their prompts, and one token of every running one.
     /// `done` gets each request that ended, in the order in which they came in.
     ///
@@ -494,4 +502,4 @@ fn decode(decoder: &Decoder, run: Run, text: &Text, sequences: &mut [&mut Sequen
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,10 +1,11 @@
 //! Text generation with language models on candle.
 //!
 //! [`checkpoint`] opens a Hugging Face directory by its headers, [`config`] reads what the one [`decoder`] needs to
-//! know of a family, [`weights`] maps tensors, [`text`] and [`template`] turn conversations into tokens and back,
+//! know of a family, [`weights`] maps tensors, [`adapter`] merges into them, [`text`] and [`template`] turn conversations into tokens and back,
 //! [`sampler`] chooses tokens, and [`engine`] runs many requests as one batch. What a row gives depends on its prompt,
 //! its settings and its random stream, and on nothing else: see [`engine`].
 
+pub mod adapter;
 pub mod cache;
 pub mod checkpoint;
 pub mod config;

@@ -1,5 +1,7 @@
 //! Text to tokens and back, as `transformers` does it: the checkpoint's tokenizer, special tokens and chat template.
 
+mod tokenizer;
+
 use crate::checkpoint::Checkpoint;
 use crate::config::ids;
 use crate::template::{ChatTemplate, Date, Ending, Message};
@@ -59,17 +61,13 @@ impl Text {
     pub fn open(checkpoint: &Checkpoint, eos: &[u32], options: &TextOptions) -> Result<Self, Error> {
         let place = checkpoint.directory().display();
         let text = checkpoint.read("tokenizer")?.unwrap_or_default();
-        let mut tokenizer: Tokenizer = text.parse().map_err(|cause| {
+        let config = checkpoint.read_json("tokenizer_config")?;
+        let special = special_tokens(&checkpoint.read_json("special_tokens")?, &config);
+        let tokenizer = tokenizer::build(&text, &config, &special).map_err(|cause| {
             Error::input(format!("{place}: tokenizer.json cannot be used"))
                 .cause(cause)
                 .hint("save it anew with a current `transformers`")
         })?;
-        tokenizer.with_padding(None);
-        tokenizer
-            .with_truncation(None)
-            .map_err(|cause| Error::internal("truncation could not be switched off").cause(cause))?;
-        let config = checkpoint.read_json("tokenizer_config")?;
-        let special = special_tokens(&checkpoint.read_json("special_tokens")?, &config);
         let id = |name: &str| special.get(name).and_then(|token| tokenizer.token_to_id(token));
         let mut ends = eos.to_vec();
         let generation = checkpoint.read_json("generation_config")?;

@@ -1,5 +1,6 @@
 //! Tensors of a checkpoint, memory-mapped and converted to the compute type.
 
+use crate::adapter::{Adapter, Merger};
 use crate::checkpoint::Checkpoint;
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
@@ -13,6 +14,7 @@ pub struct Weights {
     device: Device,
     left: BTreeSet<String>,
     place: String,
+    merger: Option<Merger>,
 }
 
 enum Source {
@@ -42,6 +44,7 @@ impl Weights {
             device: device.clone(),
             left,
             place,
+            merger: checkpoint.adapter().map(Adapter::map).transpose()?,
         })
     }
 
@@ -54,6 +57,7 @@ impl Weights {
             device: device.clone(),
             left,
             place: "memory".to_owned(),
+            merger: None,
         }
     }
 
@@ -77,9 +81,11 @@ impl Weights {
         let failed = |cause: candle_core::Error| {
             Error::input(format!("{}: tensor {name} cannot be read", self.place)).cause(cause)
         };
-        let tensor = match &self.source {
-            Source::Mapped(mapped) => mapped.load(name, &self.device).map_err(failed)?,
-            Source::Memory(tensors) => tensors[name].to_device(&self.device).map_err(failed)?,
+        let saved = self.merger.as_ref().map_or(Ok(None), |merger| merger.saved(name))?;
+        let tensor = match (&self.source, saved) {
+            (_, Some(saved)) => saved,
+            (Source::Mapped(mapped), None) => mapped.load(name, &self.device).map_err(failed)?,
+            (Source::Memory(tensors), None) => tensors[name].to_device(&self.device).map_err(failed)?,
         };
         if tensor.dims() != shape {
             return Err(Error::input(format!(
@@ -96,10 +102,46 @@ impl Weights {
             );
         }
         self.left.remove(name);
-        tensor
+        let merged = self
+            .merger
+            .as_mut()
+            .map_or(Ok(None), |merger| merger.merged(name, &tensor))?;
+        merged
+            .unwrap_or(tensor)
+            .to_device(&self.device)
+            .map_err(failed)?
             .to_dtype(self.dtype)
             .and_then(|tensor| tensor.contiguous())
             .map_err(failed)
+    }
+
+    /// The output projection of a model whose embedding serves as one. An adapter may have trained either on its own,
+    /// which parts them; what it adds to one it adds to both, so it is to be told first, by [`Weights::tie`].
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub fn tied_head(&mut self, embedding: &Tensor) -> Result<Tensor, Error> {
+        const HEAD: &str = "lm_head.weight";
+        let Some(merger) = self.merger.take_if(|merger| merger.parts_head()) else {
+            return Ok(embedding.clone());
+        };
+        let head = match merger.saved(HEAD)? {
+            Some(head) => head
+                .to_device(&self.device)
+                .and_then(|head| head.to_dtype(self.dtype)?.contiguous())
+                .map_err(|cause| Error::input(format!("{}: {HEAD} cannot be read", self.place)).cause(cause))?,
+            // The embedding as the base has it.
+            None => self.take("model.embed_tokens.weight", embedding.dims())?,
+        };
+        self.merger = Some(merger);
+        Ok(head)
+    }
+
+    /// Says that output projection and embedding are one tensor, before either is taken.
+    pub fn tie(&mut self) {
+        if let Some(merger) = &mut self.merger {
+            merger.tie();
+        }
     }
 
     /// Checks that every tensor was used, but for those that models carry without need.
@@ -107,6 +149,9 @@ impl Weights {
     /// # Errors
     /// Names a tensor that the architecture does not know: the model would compute something else without it.
     pub fn finish(mut self, tied: bool) -> Result<(), Error> {
+        if let Some(merger) = &self.merger {
+            merger.finish(tied)?;
+        }
         let idle = |name: &str| name.ends_with(".rotary_emb.inv_freq") || tied && name == "lm_head.weight";
         self.left.retain(|name| !idle(name));
         match self.left.first() {

@@ -167,6 +167,13 @@ impl Classifier {
         self.new.push_back((ticket, text));
     }
 
+    /// Gives back all texts: between two steps none is being computed.
+    pub fn withdraw(&mut self) -> Vec<Ticket> {
+        self.queues.clear();
+        let new = self.new.drain(..).map(|(ticket, _)| ticket);
+        new.chain(self.rows.drain().map(|(_, row)| row.ticket)).collect()
+    }
+
     /// Runs full batches and tokenizes what is new beside them; without `more`, and when there is no room for more, runs
     /// others too. Hands out
     /// finished rows ([`RawRow::encode`]); a text whose logits are not finite fails alone.

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::text::{Text, TextOptions};
-use parameters::{Generate, Settings};
+use parameters::{DTYPE_HINT, Generate, Settings};
 
 /// The kind's semantic version.
 const VERSION: u32 = 1;
@@ -109,14 +109,17 @@ fn model(name: &str, context: &Context) -> Result<ModelSpec, ParameterError> {
     if let Some(setting) = model
         .settings
         .keys()
-        .find(|key| !matches!(key.as_str(), "chat_template" | "dtype"))
+        .find(|key| !matches!(key.as_str(), "adapter" | "chat_template" | "dtype"))
     {
         return Err(later(&format!("`{setting}` of the model `{}`", model.name)));
     }
-    if model.settings.get("dtype").is_some_and(|dtype| dtype != "f32") {
-        return Err(later(&format!("another dtype than f32 (model `{}`)", model.name)));
+    let dtype = model.settings.get("dtype").and_then(Value::as_str);
+    match dtype.and_then(parameters::dtype_problem) {
+        Some(problem) => {
+            Err(ParameterError::at(&["model"], format!("the model `{}`: {problem}", model.name)).hint(DTYPE_HINT))
+        }
+        None => Ok(model),
     }
-    Ok(model)
 }
 
 /// A resolved task of kind `generate`.
@@ -133,9 +136,32 @@ impl GenerateStage {
         if let Some(checkpoint) = self.known.get() {
             return Ok(checkpoint);
         }
-        let checkpoint = Checkpoint::open(&files.locate(&self.model.source))
+        let checkpoint = self
+            .open_checkpoint(files)
             .map_err(|error| error.context(format!("the model `{}` can not be used", self.model.name)))?;
         Ok(self.known.get_or_init(|| checkpoint))
+    }
+
+    fn open_checkpoint(&self, files: &dyn Files) -> Result<Checkpoint, Error> {
+        let mut checkpoint = Checkpoint::open(&files.locate(&self.model.source))?;
+        for dtype in [self.settings.dtype.as_deref(), self.setting("dtype")]
+            .into_iter()
+            .flatten()
+        {
+            checkpoint.keeps(dtype)?;
+        }
+        if let Some(adapter) = self.adapter_path() {
+            checkpoint = checkpoint.with_adapter(&files.locate(adapter))?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn setting(&self, name: &str) -> Option<&str> {
+        self.model.settings.get(name).and_then(Value::as_str)
+    }
+
+    fn adapter_path(&self) -> Option<&str> {
+        self.setting("adapter")
     }
 
     fn config(&self, checkpoint: &Checkpoint) -> Result<Config, Error> {
@@ -251,6 +277,10 @@ impl Stage for GenerateStage {
         ];
         if self.settings.logprobs {
             fields.push(("token_logprobs", ColumnType::ListF32));
+        }
+        if self.settings.top_logprobs > 0 {
+            fields.push(("top_tokens", ColumnType::ListU32));
+            fields.push(("top_logprobs", ColumnType::ListF32));
         }
         Ok(Outputs::only(Schema::exact(fields)))
     }

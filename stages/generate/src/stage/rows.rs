@@ -35,6 +35,9 @@ impl RowWise for GenerateStage {
         part("repetition_penalty", json!(settings.repetition_penalty));
         part("max_new_tokens", json!(settings.max_new_tokens));
         part("stop", json!(settings.stop));
+        if settings.top_logprobs > 0 {
+            part("top_logprobs", json!(settings.top_logprobs));
+        }
     }
 
     fn lineage_file(&self, role: &str) -> bool {
@@ -44,7 +47,10 @@ impl RowWise for GenerateStage {
 
     fn group(&self) -> String {
         // Whatever decoder: siblings of one model share a running batch.
-        format!("generate {}", self.model.source)
+        match self.adapter_path() {
+            Some(adapter) => format!("generate {} {adapter}", self.model.source),
+            None => format!("generate {}", self.model.source),
+        }
     }
 
     fn unit(&self) -> &'static str {
@@ -100,7 +106,7 @@ impl RowWise for GenerateStage {
             .text
             .get()
             .ok_or_else(|| Error::internal("the tokenizer was not opened before the table"))?;
-        let mut table = Table::new(rows.len());
+        let mut table = Table::new(rows.len()).with_top(self.settings.top_logprobs);
         let samples = self.settings.sample_count();
         for (index, state) in rows.iter().enumerate() {
             let sample = index as u32 % samples;

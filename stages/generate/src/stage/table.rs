@@ -16,6 +16,10 @@ pub struct Table {
     reasoning: Vec<Option<String>>,
     tokens: LargeListBuilder<PrimitiveBuilder<UInt32Type>>,
     token_logprobs: LargeListBuilder<PrimitiveBuilder<Float32Type>>,
+    /// How many most probable tokens are kept for each, and those.
+    top: u32,
+    top_tokens: LargeListBuilder<PrimitiveBuilder<UInt32Type>>,
+    top_logprobs: LargeListBuilder<PrimitiveBuilder<Float32Type>>,
     logprob: Vec<Option<f64>>,
     entropy: Vec<Option<f64>>,
     finish_reason: Vec<Option<&'static str>>,
@@ -33,6 +37,9 @@ impl Table {
             reasoning: Vec::with_capacity(rows),
             tokens: LargeListBuilder::new(PrimitiveBuilder::new()),
             token_logprobs: LargeListBuilder::new(PrimitiveBuilder::new()),
+            top: 0,
+            top_tokens: LargeListBuilder::new(PrimitiveBuilder::new()),
+            top_logprobs: LargeListBuilder::new(PrimitiveBuilder::new()),
             logprob: Vec::with_capacity(rows),
             entropy: Vec::with_capacity(rows),
             finish_reason: Vec::with_capacity(rows),
@@ -40,6 +47,12 @@ impl Table {
             completion_tokens: Vec::with_capacity(rows),
             invalid: Vec::with_capacity(rows),
         }
+    }
+
+    /// Keeps columns of so many most probable tokens; none at 0.
+    pub fn with_top(mut self, top: u32) -> Self {
+        self.top = top;
+        self
     }
 
     /// Adds a generated row.
@@ -55,6 +68,12 @@ impl Table {
         self.tokens.append(true);
         self.token_logprobs.values().append_slice(&raw.logprobs);
         self.token_logprobs.append(true);
+        for (id, logprob) in &raw.top {
+            self.top_tokens.values().append_value(*id);
+            self.top_logprobs.values().append_value(*logprob);
+        }
+        self.top_tokens.append(true);
+        self.top_logprobs.append(true);
         self.logprob
             .push(Some(raw.logprobs.iter().map(|logprob| f64::from(*logprob)).sum()));
         self.entropy.push(Some(f64::from(raw.entropy)));
@@ -71,6 +90,8 @@ impl Table {
         self.reasoning.push(None);
         self.tokens.append(false);
         self.token_logprobs.append(false);
+        self.top_tokens.append(false);
+        self.top_logprobs.append(false);
         self.logprob.push(None);
         self.entropy.push(None);
         self.finish_reason.push(None);
@@ -97,6 +118,10 @@ impl Table {
         ];
         if logprobs {
             columns.push(("token_logprobs", Arc::new(self.token_logprobs.finish())));
+        }
+        if self.top > 0 {
+            columns.push(("top_tokens", Arc::new(self.top_tokens.finish())));
+            columns.push(("top_logprobs", Arc::new(self.top_logprobs.finish())));
         }
         let fields: Vec<Field> = columns
             .iter()

@@ -127,6 +127,10 @@ impl Executor for ClassifierExecutor {
         Ok(progress)
     }
 
+    fn withdraw(&mut self) -> Vec<Ticket> {
+        self.classifier.withdraw()
+    }
+
     fn provenance(&self) -> Vec<(String, String)> {
         self.classifier.provenance()
     }
@@ -206,6 +210,10 @@ impl Executor for GenerativeExecutor {
             self.watch()?;
         }
         Ok(progress)
+    }
+
+    fn withdraw(&mut self) -> Vec<Ticket> {
+        self.judge.withdraw()
     }
 
     fn provenance(&self) -> Vec<(String, String)> {

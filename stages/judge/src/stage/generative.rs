@@ -77,7 +77,11 @@ impl GenerativeStage {
             return Ok(checkpoint);
         }
         let folder = files.locate(&self.model.source);
-        let checkpoint = Checkpoint::open(&folder).map_err(|error| {
+        let opened = Checkpoint::open(&folder).and_then(|checkpoint| match self.adapter() {
+            Some(adapter) => checkpoint.with_adapter(&files.locate(adapter)),
+            None => Ok(checkpoint),
+        });
+        let checkpoint = opened.map_err(|error| {
             let error = error.context(format!("the judge `{}` can not be used", self.model.name));
             match folder.join("model.onnx").is_file() || folder.join("onnx").is_dir() {
                 true => error.hint("this is a classifier: leave out kind: generative"),
@@ -90,6 +94,11 @@ impl GenerativeStage {
     fn config(&self, checkpoint: &Checkpoint) -> Result<Config, Error> {
         let text = checkpoint.read("config")?.unwrap_or_default();
         Config::parse(&text).map_err(|error| error.context(format!("the judge `{}` can not be run", self.model.name)))
+    }
+
+    /// The folder of a LoRA adapter that is merged into the model.
+    fn adapter(&self) -> Option<&str> {
+        self.model.settings.get("adapter").and_then(Value::as_str)
     }
 
     fn chat_template(&self) -> Option<&str> {
@@ -284,8 +293,9 @@ impl RowWise for GenerativeStage {
     fn group(&self) -> String {
         // However it is asked: stages of one model share it and its running batch.
         format!(
-            "judge generative {} {}",
+            "judge generative {} {} {}",
             self.model.source,
+            self.adapter().unwrap_or_default(),
             self.chat_template().unwrap_or_default()
         )
     }

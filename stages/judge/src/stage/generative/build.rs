@@ -187,7 +187,7 @@ fn model(name: &str, context: &Context) -> Result<ModelSpec, ParameterError> {
         return Err(later("a generative judge from a GGUF file"));
     }
     match model.settings.iter().find(|(key, value)| match key.as_str() {
-        "chat_template" => false,
+        "adapter" | "chat_template" => false,
         "dtype" => *value != "f32",
         _ => true,
     }) {

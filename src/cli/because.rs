@@ -32,12 +32,13 @@ pub fn because_lines(changes: &[Change], kind: &str) -> Vec<String> {
 pub fn change_text(change: &Change, kind: &str) -> String {
     let part = match change.part.split_once(' ') {
         Some(("file", name)) => format!("{kind} file `{name}`"),
-        Some((word @ ("parameter" | "kind" | "input"), name)) => format!("{word} `{name}`"),
+        Some((word @ ("parameter" | "kind" | "input" | "model"), name)) => format!("{word} `{name}`"),
         Some((word @ ("column" | "constant"), rest)) => match rest.rsplit_once(" of ") {
             Some((name, port)) => format!("{word} `{name}` of input `{port}`"),
             None => format!("{word} `{rest}`"),
         },
         Some((word, rest)) => match rest.strip_prefix("of ") {
+            Some(model) if word == "revision" => format!("revision of `{model}`"),
             Some(port) => format!("{word} of input `{port}`"),
             None => change.part.clone(),
         },
@@ -142,6 +143,14 @@ mod tests {
         assert_eq!(
             text("input a[model=x y]", None, Some(json!("pending"))),
             "input `a[model=x y]`: pending"
+        );
+        assert_eq!(
+            text(
+                "revision of hf://org/name",
+                Some(json!("abc1234")),
+                Some(json!("def5678"))
+            ),
+            "revision of `hf://org/name`: abc1234 → def5678"
         );
         assert_eq!(
             text("result", None, Some(json!("never computed"))),

@@ -1,6 +1,5 @@
 //! `verify`: recorded results are computed again on their recorded inputs, and nothing is written.
 
-use fracture_cache::{Artifact, Record};
 use fracture_language::Task;
 use fracture_stage::{Declaration, Error, ErrorKind};
 use serde_json::{Value, json};
@@ -14,15 +13,14 @@ use crate::engine::alone::{AloneOptions, execute};
 use crate::engine::plan::Plan;
 use crate::engine::{TaskManifest, Workspace, store_error};
 
-/// The column by which rows of a served model say so.
-const SERVED: &str = "served";
-
 /// What is found of a task.
 enum Finding {
     /// There is no result.
     Missing,
-    /// It can not be computed again, or nothing is promised of it.
+    /// A file that it needs is not there.
     Unverifiable(String),
+    /// Nothing is promised of it: a served model gave it.
+    Served(String),
     /// It was computed again; what differs, if anything does.
     Computed(Agreement, Option<String>),
 }
@@ -31,7 +29,7 @@ impl Finding {
     fn name(&self) -> &'static str {
         match self {
             Self::Missing => "not there",
-            Self::Unverifiable(_) => "unverifiable",
+            Self::Unverifiable(_) | Self::Served(_) => "unverifiable",
             Self::Computed(agreement, _) => agreement.name(),
         }
     }
@@ -39,7 +37,7 @@ impl Finding {
     fn what(&self) -> Option<&str> {
         match self {
             Self::Missing => None,
-            Self::Unverifiable(why) => Some(why),
+            Self::Unverifiable(why) | Self::Served(why) => Some(why),
             Self::Computed(_, what) => what.as_deref(),
         }
     }
@@ -68,12 +66,13 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
     };
     let mut listed = Vec::new();
     let mut worst = Agreement::Bits;
-    let (mut missing, mut unverifiable) = (0, 0);
+    let (mut missing, mut unverifiable, mut served) = (0, 0, 0);
     for task in tasks {
         let found = look(task, &plan, &workspace, &kinds, options)?;
         match &found {
             Finding::Missing => missing += 1,
             Finding::Unverifiable(_) => unverifiable += 1,
+            Finding::Served(_) => served += 1,
             Finding::Computed(agreement, _) => worst = worst.max(*agreement),
         }
         if as_json {
@@ -93,7 +92,10 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
     } else {
         // With --json the list says all this.
         if unverifiable > 0 {
-            eprintln!("{unverifiable} tasks can not be verified; what is in brackets says why");
+            eprintln!("{unverifiable} tasks can not be verified without their files; put them back to verify them");
+        }
+        if served > 0 {
+            eprintln!("{served} tasks were given by served models: nobody promises that they come out again");
         }
         if missing > 0 {
             eprintln!("{missing} tasks have no result to verify; `fracture run` computes them");
@@ -118,14 +120,13 @@ fn look(
     let (Some(result), Some(inputs)) = (&planned.result, plan.inputs(task)) else {
         return Ok(Finding::Missing);
     };
+    if let Some(why) = task.implementation.unverifiable() {
+        // Asking again costs money and promises nothing.
+        return Ok(Finding::Served(why));
+    }
     let Some(record) = workspace.records.by_action(&result.action).map_err(store_error)? else {
         return Ok(Finding::Missing);
     };
-    if is_served(task, &record) {
-        // Asking again costs money and promises nothing.
-        let why = "a served model computed it, and nothing is promised of those";
-        return Ok(Finding::Unverifiable(why.to_owned()));
-    }
     if let Err(error) = workspace.present(&planned.files) {
         return Ok(Finding::Unverifiable(error.message));
     }
@@ -140,22 +141,6 @@ fn look(
     };
     let (agreement, what) = compare(&record, &product, workspace)?;
     Ok(Finding::Computed(agreement, what))
-}
-
-/// Whether a served model gave the rows: then a constant of the stage's own, or a column that it added, says `served`.
-fn is_served(task: &Task, record: &Record) -> bool {
-    let constants = task.implementation.constants();
-    let constant = constants.iter().find(|(name, ..)| name == SERVED);
-    let stored = || {
-        let tables = record.outputs.iter().filter_map(|output| match &output.artifact {
-            Artifact::Table(table) => Some(table),
-            _ => None,
-        });
-        tables
-            .flat_map(|table| &table.columns)
-            .any(|column| column.name == SERVED)
-    };
-    constant.map_or_else(stored, |(_, value, _)| *value != Value::Bool(false))
 }
 
 /// A random order: which tasks are looked at is no result, so chance may decide.

@@ -13,6 +13,7 @@ use fracture_stage::{Error, Inputs, PartText, Shape};
 use super::keys::{self, Files, RecipeInput, RecipeKeys};
 use super::lock::{FileLine, Lock, NO_COMMIT, TaskLine};
 use super::looking::Looking;
+use super::refresh::refreshed;
 use super::result::Reader;
 pub use super::result::TaskResult;
 use super::store_error;
@@ -294,6 +295,7 @@ impl Plan {
             lock.tasks.insert(task.name.to_string(), vec![planned.line(result)]);
         }
         lock.files = self.lock_files();
+        lock.refreshed = refreshed(pipeline);
         lock
     }
 
@@ -310,7 +312,7 @@ impl Plan {
             Some(FileLine {
                 source,
                 role,
-                commit: NO_COMMIT.to_owned(),
+                commit: file.commit.as_deref().unwrap_or(NO_COMMIT).to_owned(),
                 size,
                 blake3,
             })

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use fracture_language::{Pipeline, Task};
 
-use super::lock::HEADER;
+use super::lock::{HEADER, refresh_line};
 use super::plan::Plan;
+use super::refresh::refreshed;
 
 impl Plan {
     /// Whether all results are there and the lock file at a path says of them what this plan would write.
@@ -26,6 +27,10 @@ impl Plan {
             .is_some_and(|line| line == format!("{HEADER}\n").as_bytes());
         let mut files = self.lock_files().into_iter();
         if !head || !files.all(|file| lines.next() == Some(file.text().as_bytes())) {
+            return false;
+        }
+        let mut refreshed = refreshed(pipeline).into_iter();
+        if !refreshed.all(|(name, times)| lines.next() == Some(refresh_line(&name, times).as_bytes())) {
             return false;
         }
         let names = Names::new(&pipeline.tasks);

@@ -1,14 +1,16 @@
 //! Why a task would run: the parts of its key beside those of the record that the lock file names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use fracture_hub::Reference;
 use fracture_language::{Pipeline, Task};
 use fracture_stage::PartText;
 use serde_json::{Value, json};
 
 use super::{Plan, State};
-use crate::engine::keys::{self, Change};
+use crate::engine::keys::{self, Change, FileKey};
 use crate::engine::lock::Lock;
+use crate::engine::models::short;
 use crate::engine::workspace::Workspace;
 
 impl Plan {
@@ -33,6 +35,23 @@ impl Plan {
                 }
             })
             .collect();
+        let to_fetch = planned
+            .files
+            .iter()
+            .filter_map(|file| Some((file, file.fetch.as_ref()?)));
+        let to_fetch: Vec<Change> = to_fetch
+            .map(|(file, what)| Change {
+                part: format!("model {}", file.source),
+                was: None,
+                now: Some(json!(what)),
+            })
+            .collect();
+        because.extend(revisions(&planned.files, lock));
+        if !to_fetch.is_empty() {
+            // What its files are is not known, so nothing else can be compared.
+            because.extend(to_fetch);
+            return because;
+        }
         let before = lock.task(&task.name, &planned.recipe);
         let recorded = before.and_then(|line| workspace.records.by_action(&line.key).ok().flatten());
         match (recorded, planned.action.as_deref()) {
@@ -75,6 +94,32 @@ impl Plan {
             None => "its record is lost or damaged",
         }
     }
+}
+
+/// The revisions on a hub that mean another commit than the lock file says.
+fn revisions(files: &[FileKey], lock: &Lock) -> Vec<Change> {
+    let mut seen = HashSet::new();
+    let hub = files.iter().filter_map(|file| {
+        let commit = file.commit.as_deref()?;
+        let of_file = Reference::of_file(&file.source).map(|(reference, _)| reference);
+        // What is still to be fetched is named as a whole.
+        let reference = of_file.or_else(|| Reference::parse(&file.source).ok())?;
+        Some((reference, commit))
+    });
+    let moved = hub
+        .filter(|(reference, _)| seen.insert(reference.clone()))
+        .filter_map(|(reference, now)| {
+            let folder = format!("{}/", reference.folder());
+            let lines = lock.files.iter().filter(|line| line.source.starts_with(&folder));
+            let commits: Vec<&str> = lines.map(|line| line.commit.as_str()).collect();
+            let was = *commits.last().filter(|_| !commits.contains(&now))?;
+            Some(Change {
+                part: format!("revision of {reference}"),
+                was: Some(json!(short(was))),
+                now: Some(json!(short(now))),
+            })
+        });
+    moved.collect()
 }
 
 /// That something is not there, and in which way.

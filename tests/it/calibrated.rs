@@ -84,6 +84,7 @@ stages:
   flips: {{ uses: fracture, needs: plain, with: {{ by: [judge], bootstrap: 200 }} }}
   inverted: {{ uses: fracture, needs: {{ verdicts: plain, labels: labels }}, with: {{ by: [judge], bootstrap: 200, correct: rogan-gladen }} }}
   powered: {{ uses: fracture, needs: {{ verdicts: plain, labels: labels }}, with: {{ by: [judge], bootstrap: 200, correct: ppi }} }}
+  strata: {{ uses: fracture, needs: {{ verdicts: plain, labels: labels }}, with: {{ by: [judge], bootstrap: 200, correct: stratified }} }}
   after: {{ uses: fracture, needs: verdicts, with: {{ by: [judge], bootstrap: 200 }} }}
 figures:
   reliability: {{ plot: reliability, from: fitted.reliability, to: [figures/reliability.svg, figures/reliability.png], panel: judge }}
@@ -245,8 +246,8 @@ fn judges_are_calibrated_compared_and_corrected_with_labels_of_people() {
             .starts_with(b"\x89PNG")
     );
 
-    // Both corrections, each with intervals, beside the judge's own number.
-    for stage in ["inverted", "powered"] {
+    // Every correction, each with intervals, beside the judge's own number.
+    for stage in ["inverted", "powered", "strata"] {
         for row in show(&project, stage) {
             let [low, value, high] = [
                 "fracture_corrected_low",

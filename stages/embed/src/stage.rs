@@ -4,10 +4,11 @@ use std::sync::OnceLock;
 
 use fracture_cache::ColumnType;
 use fracture_judge::stage::texts::TextSource;
+use fracture_stage::source::{HUB, last_part};
 use fracture_stage::stage::{Need, Port, Work};
 use fracture_stage::{
-    Context, Declaration, Error, FileUse, Files, Kind, Manifest, Outputs, ParameterError, PortName, Schema, Schemas,
-    Shape, Stage, describe_json, parse_parameters,
+    Context, Declaration, Error, FileUse, Files, Kind, Manifest, ModelFiles, Outputs, ParameterError, Part, PortName,
+    Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
@@ -93,15 +94,12 @@ fn model(asked: &str, context: &Context) -> Result<Named, ParameterError> {
                 file: setting("file"),
             }
         }
-        None if asked.contains('/') => {
-            let last = asked.trim_end_matches('/').rsplit('/').next().unwrap_or(asked);
-            Named {
-                name: last.to_owned(),
-                source: asked.to_owned(),
-                adapter: None,
-                file: None,
-            }
-        }
+        None if asked.contains('/') => Named {
+            name: last_part(asked).to_owned(),
+            source: asked.to_owned(),
+            adapter: None,
+            file: None,
+        },
         None => {
             let names: Vec<&str> = context.models.keys().map(String::as_str).collect();
             let error = ParameterError::at(&["model"], format!("there is no model `{asked}`"));
@@ -112,7 +110,7 @@ fn model(asked: &str, context: &Context) -> Result<Named, ParameterError> {
         }
     };
     let source = &named.source;
-    if !source.contains("://") {
+    if source.starts_with(HUB) || !source.contains("://") {
         return Ok(named);
     }
     let error = ParameterError::at(&["model"], format!("`{source}` gives no hidden states"));
@@ -136,15 +134,19 @@ pub(crate) struct EmbedStage {
 }
 
 impl EmbedStage {
+    fn files(&self) -> ModelFiles {
+        ModelFiles::new(&self.source, Part::Vectors, self.file.as_deref())
+    }
+
     /// What the model's headers say.
     pub(crate) fn known(&self, files: &dyn Files) -> Result<&Source, Error> {
         if let Some(known) = self.known.get() {
             return Ok(known);
         }
-        let folder = files.locate(&self.source);
+        let folder = files.model(&self.files());
         let resolved = Source::resolve(&folder, self.file.as_deref(), files)
             .and_then(|source| match &self.adapter {
-                Some(adapter) => source.with_adapter(&files.locate(adapter)),
+                Some(adapter) => source.with_adapter(&files.model(&ModelFiles::adapter(adapter))),
                 None => Ok(source),
             })
             .and_then(|source| source.pooling(self.parameters.pooling).map(|_| source))
@@ -183,6 +185,11 @@ impl Stage for EmbedStage {
 
     fn constants(&self) -> Vec<(String, Value, bool)> {
         vec![("encoder".to_owned(), json!(self.name), true)]
+    }
+
+    fn models(&self) -> Vec<ModelFiles> {
+        let adapter = self.adapter.as_deref().map(ModelFiles::adapter);
+        std::iter::once(self.files()).chain(adapter).collect()
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {

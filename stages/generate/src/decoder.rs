@@ -2,6 +2,7 @@
 
 mod attention;
 mod layer;
+mod plain;
 
 use crate::cache::{Cache, CacheShape};
 use crate::config::Config;
@@ -22,6 +23,7 @@ pub struct Decoder {
     norm: Norm,
     head: Linear,
     device: Device,
+    plain: Option<plain::Plain>,
 }
 
 /// The new tokens of one sequence and what it has cached.
@@ -57,7 +59,7 @@ impl Decoder {
             .map(|index| Layer::new(&config, index, &mut weights))
             .collect::<Result<Vec<_>, _>>()?;
         let head = match config.tied {
-            true => weights.tied_head(&embedding)?,
+            true => weights.tied_head(&embedding, &config)?,
             false => weights.matrix("lm_head.weight", config.vocabulary, config.hidden)?,
         };
         weights.finish(config.tied)?;
@@ -68,7 +70,17 @@ impl Decoder {
             norm,
             head: Linear::new(head, None),
             device: device.clone(),
+            plain: None,
         })
+    }
+
+    /// The same model, computed by candle's own operations on `device`; `weights` are those it was made of, once more.
+    ///
+    /// # Errors
+    /// As [`Decoder::new`].
+    pub fn on(mut self, weights: Weights, device: &Device) -> Result<Self, Error> {
+        self.plain = Some(plain::Plain::new(&self.config, weights, device)?);
+        Ok(self)
     }
 
     /// The architecture.
@@ -94,7 +106,10 @@ impl Decoder {
     /// A token outside the vocabulary or a cache without room; candle's own.
     pub fn forward(&self, run: Run, slots: &mut [Slot<'_>], wanted: Wanted) -> Result<Tensor, Error> {
         self.check(slots)?;
-        self.run(run, slots, wanted).map_err(failed)
+        match &self.plain {
+            Some(plain) => plain.logits(&self.config, slots, wanted).map_err(failed),
+            None => self.run(run, slots, wanted).map_err(failed),
+        }
     }
 
     /// Runs the new tokens of all slots together and returns their last hidden states, behind the final norm:
@@ -104,6 +119,9 @@ impl Decoder {
     /// As [`Decoder::forward`].
     pub fn hidden(&self, run: Run, slots: &mut [Slot<'_>]) -> Result<Tensor, Error> {
         self.check(slots)?;
+        if let Some(plain) = &self.plain {
+            return plain.hidden(&self.config, slots).map_err(failed);
+        }
         let states = self.states(run, slots).and_then(|x| self.norm.forward(run, &x));
         states.map_err(failed)
     }

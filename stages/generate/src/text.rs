@@ -53,6 +53,27 @@ pub struct Rendered {
     pub system_folded: bool,
 }
 
+impl Rendered {
+    /// A text as it is.
+    pub fn plain(text: String) -> Self {
+        Self {
+            text,
+            add_special_tokens: true,
+            system_folded: false,
+        }
+    }
+
+    /// A conversation for a model without a template: the messages' texts, joined by empty lines.
+    pub fn joined(messages: &[Message]) -> Self {
+        let texts: Vec<&str> = messages
+            .iter()
+            .map(|message| message.content.as_str())
+            .filter(|text| !text.is_empty())
+            .collect();
+        Self::plain(texts.join("\n\n"))
+    }
+}
+
 impl Text {
     /// Reads tokenizer and template. `eos` are the ids that `config.json` names as ends of an answer; those of
     /// `generation_config.json` and of the tokenizer are added.
@@ -144,18 +165,7 @@ impl Text {
                     system_folded,
                 })
             }
-            None => {
-                let texts: Vec<&str> = messages
-                    .iter()
-                    .map(|message| message.content.as_str())
-                    .filter(|text| !text.is_empty())
-                    .collect();
-                Ok(Rendered {
-                    text: texts.join("\n\n"),
-                    add_special_tokens: true,
-                    system_folded: false,
-                })
-            }
+            None => Ok(Rendered::joined(messages)),
         }
     }
 

@@ -183,32 +183,39 @@ impl Weights {
         }
     }
 
-    /// The output projection of a model whose embedding serves as one. An adapter may have trained either on its own,
-    /// which parts them; what it adds to one it adds to both, so it is to be told first, by [`Weights::tie`].
+    /// The output projection of a model whose embedding serves as one, where it is not the embedding: an adapter may have
+    /// trained either on its own, which parts them. What it adds to one it adds to both, so it is to be told first, by
+    /// [`Weights::tie`].
     ///
     /// # Errors
     /// As [`Weights::take`].
-    pub fn tied_head(&mut self, embedding: &Weight) -> Result<Weight, Error> {
+    pub fn parted_head(&mut self, vocabulary: usize, hidden: usize) -> Result<Option<Tensor>, Error> {
         const HEAD: &str = "lm_head.weight";
         let Some(merger) = self.merger.take_if(|merger| merger.parts_head()) else {
-            return Ok(embedding.clone());
-        };
-        let failed = |cause: candle_core::Error, place: &str| {
-            Error::input(format!("{place}: {HEAD} cannot be read")).cause(cause)
+            return Ok(None);
         };
         let head = match merger.saved(HEAD)? {
             Some(head) => head
                 .to_device(&self.device)
                 .and_then(|head| head.to_dtype(self.dtype)?.contiguous())
-                .map_err(|cause| failed(cause, &self.place))?,
+                .map_err(|cause| Error::input(format!("{}: {HEAD} cannot be read", self.place)).cause(cause))?,
             // The embedding as the base has it.
-            None => {
-                let (rows, columns) = embedding.dims().map_err(|cause| failed(cause, &self.place))?;
-                self.take("model.embed_tokens.weight", &[rows, columns])?
-            }
+            None => self.take("model.embed_tokens.weight", &[vocabulary, hidden])?,
         };
         self.merger = Some(merger);
-        Weight::new(&head).map_err(|cause| failed(cause, &self.place))
+        Ok(Some(head))
+    }
+
+    /// [`Weights::parted_head`] as a weight, or the embedding.
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub fn tied_head(&mut self, embedding: &Weight, config: &Config) -> Result<Weight, Error> {
+        match self.parted_head(config.vocabulary, config.hidden)? {
+            Some(head) => Weight::new(&head)
+                .map_err(|cause| Error::input(format!("{}: the output projection", self.place)).cause(cause)),
+            None => Ok(embedding.clone()),
+        }
     }
 
     /// Says that output projection and embedding are one tensor, before either is taken.

@@ -240,15 +240,15 @@ impl Gated {
 }
 
 /// A row that goes to an expert, and the weight of its answer.
-struct Share {
-    row: u32,
-    expert: usize,
-    weight: f32,
+pub(super) struct Share {
+    pub row: u32,
+    pub expert: usize,
+    pub weight: f32,
 }
 
 /// Sends each row to its `per_token` best experts (lower number first among equals), with softmax weights that are
 /// normed to one over the chosen.
-fn route(logits: &[Vec<f32>], per_token: usize) -> Vec<Share> {
+pub(super) fn route(logits: &[Vec<f32>], per_token: usize) -> Vec<Share> {
     let mut shares = Vec::with_capacity(logits.len() * per_token);
     for (row, logits) in logits.iter().enumerate() {
         let mut order: Vec<usize> = (0..logits.len()).collect();

@@ -16,7 +16,7 @@ use fracture_cache::digest::Row;
 use fracture_cache::{Digest, Memo};
 use fracture_language::{Pipeline, Task, TaskId};
 use fracture_stage::stage::RowPlan;
-use fracture_stage::{Error, ErrorKind, Executor, Inputs, Outcome, Work};
+use fracture_stage::{Error, ErrorKind, Executor, Inputs, Outcome, Usage, Work};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -99,6 +99,7 @@ enum Message {
     Synced(Result<(), Error>),
     Interrupted,
     Note(Option<TaskId>, String),
+    Fetch(Event),
 }
 
 /// What a raw row is remembered by.
@@ -169,6 +170,8 @@ struct Dispatcher<'a> {
     failures: Vec<(TaskId, Error)>,
     tasks: TaskCounts,
     rows: RowCounts,
+    /// What was used of services.
+    usage: Usage,
     sender: UnboundedSender<Message>,
     receiver: Option<UnboundedReceiver<Message>>,
     started: Instant,
@@ -207,6 +210,7 @@ impl<'a> Dispatcher<'a> {
             failures: Vec::new(),
             tasks: TaskCounts::default(),
             rows: RowCounts::default(),
+            usage: Usage::default(),
             sender,
             receiver: Some(receiver),
             started: Instant::now(),
@@ -336,6 +340,10 @@ impl<'a> Dispatcher<'a> {
             Message::Note(task, message) => {
                 let pipeline = Arc::clone(&self.pipeline);
                 self.note(task.map(|id| &pipeline.tasks[id.0 as usize]), message);
+                Ok(())
+            }
+            Message::Fetch(event) => {
+                self.sink.event(&event);
                 Ok(())
             }
             Message::Done(id, result) => {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fracture_cache::digest::Row;
 use fracture_cache::{Digest, Memo};
-use fracture_stage::{Error, Executor, Outcome, Request, Ticket};
+use fracture_stage::{Error, Executor, Outcome, Request, Ticket, Usage};
 
 use super::store_error;
 
@@ -81,6 +81,8 @@ pub struct Landed {
     pub rows: Vec<(Digest<Row>, Outcome)>,
     /// Tokens decoded or texts scored.
     pub units: u64,
+    /// What was used of a service.
+    pub usage: Usage,
 }
 
 /// Works until the queue is empty and nothing more is on its way. Once cancelled, takes no further request, gives back those
@@ -139,13 +141,18 @@ pub fn work(
             // Only rows that succeeded are remembered: the next run tries the others again.
             if let Outcome::Raw(raw) = &outcome {
                 wanted.memo.put(&wanted.row, raw).map_err(store_error)?;
+                if executor.is_paid() {
+                    wanted.memo.flush().map_err(store_error)?;
+                }
             }
             rows.push((wanted.row, outcome));
         }
-        if !rows.is_empty() || progress.units > 0 {
+        let usage = executor.usage();
+        if !rows.is_empty() || progress.units > 0 || usage != Usage::default() {
             landed(Landed {
                 rows,
                 units: progress.units,
+                usage,
             });
         }
     }

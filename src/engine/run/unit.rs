@@ -7,13 +7,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use fracture_language::{Pipeline, TaskId};
-use fracture_stage::{Error, Executor, Inputs, Open, Outcome, Work};
+use fracture_stage::{Error, Executor, Inputs, Open, Outcome, Usage, Work};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Message, RowKey, RowTask};
-use crate::engine::session::{Queue, work};
+use crate::engine::session::{Landed, Queue, work};
 use crate::engine::workspace::Workspace;
-use crate::engine::{keys, publish, store_error};
+use crate::engine::{keys, models, publish, store_error};
 
 /// How often a session looks whether the files of its model are as they were.
 const LOOK: Duration = Duration::from_secs(1);
@@ -57,11 +57,20 @@ impl Unit {
         })
     }
 
+    /// Fetches what a task's models lack that was counted at locked digests.
+    pub(super) fn bring(&self, id: TaskId) -> Result<(), Error> {
+        let tell = |step| self.send(Message::Fetch(models::event(step)));
+        let stage = self.pipeline.tasks[id.0 as usize].implementation.as_ref();
+        let watch = models::watch(&tell, &self.cancelled);
+        self.workspace.bring(stage, &self.begun.files, &watch)
+    }
+
     pub(super) fn know_rows(&self, id: TaskId, inputs: Inputs, open: &Open<'_>) -> Result<RowTask, Error> {
         let task = &self.pipeline.tasks[id.0 as usize];
         let Work::Rows(rows) = task.implementation.work() else {
             return Err(Error::internal("the task changed its way of working"));
         };
+        self.bring(id)?;
         let lineage = keys::lineage(task.implementation.as_ref(), rows, &self.begun.files);
         let memo = self.workspace.memo(&lineage)?;
         let plan = rows.plan(&inputs, open)?;
@@ -118,9 +127,20 @@ impl Unit {
                 looked.set(Instant::now());
                 self.workspace.unchanged(&self.begun.files)
             };
-            work(executor.as_mut(), queue, &self.cancelled, &sound, &mut |landed| {
+            let ended = work(executor.as_mut(), queue, &self.cancelled, &sound, &mut |landed| {
                 self.send(Message::Landed(Arc::clone(name), landed));
-            })
+            });
+            // What failed was paid for, too.
+            let usage = executor.usage();
+            if usage != Usage::default() {
+                let landed = Landed {
+                    rows: Vec::new(),
+                    units: 0,
+                    usage,
+                };
+                self.send(Message::Landed(Arc::clone(name), landed));
+            }
+            ended
         });
         self.send(Message::SessionOver(Arc::clone(name), kept, result));
     }

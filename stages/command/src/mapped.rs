@@ -57,7 +57,7 @@ fn rows_of(column: &ArrayRef, rows: usize) -> Result<Vec<u32>, Error> {
         // Numbers of JSON and of a CSV file with empty cells; one that is not whole comes back as another.
         DataType::Float64 => cast(column, &DataType::Int64)
             .ok()
-            .filter(|whole| cast(whole, &DataType::Float64).is_ok_and(|back| back == *column)),
+            .filter(|whole| cast(whole, &DataType::Float64).is_ok_and(|back| &back == column)),
         _ => None,
     };
     let whole = whole

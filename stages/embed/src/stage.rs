@@ -4,10 +4,11 @@ use std::sync::OnceLock;
 
 use fracture_cache::ColumnType;
 use fracture_judge::stage::texts::TextSource;
+use fracture_stage::source::{HUB, last_part};
 use fracture_stage::stage::{Need, Port, Work};
 use fracture_stage::{
-    Context, Declaration, Error, FileUse, Files, Kind, Manifest, Outputs, ParameterError, PortName, Schema, Schemas,
-    Shape, Stage, describe_json, parse_parameters,
+    Context, Declaration, Error, FileUse, Files, Kind, Manifest, ModelFiles, Outputs, ParameterError, Part, PortName,
+    Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
@@ -52,11 +53,12 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
         .map_err(|error| errors.push(error))
         .ok();
     match (text, model) {
-        (Some(text), Some(Named { name, source, adapter })) if errors.is_empty() => Ok(Box::new(EmbedStage {
+        (Some(text), Some(named)) if errors.is_empty() => Ok(Box::new(EmbedStage {
+            file: parameters.file.clone().or(named.file),
             parameters,
-            source,
-            adapter,
-            name,
+            source: named.source,
+            adapter: named.adapter,
+            name: named.name,
             text,
             known: OnceLock::new(),
         })),
@@ -69,6 +71,7 @@ struct Named {
     name: String,
     source: String,
     adapter: Option<String>,
+    file: Option<String>,
 }
 
 /// What `model:` means: one under `models:`, else a folder.
@@ -78,26 +81,25 @@ fn model(asked: &str, context: &Context) -> Result<Named, ParameterError> {
             if let Some(setting) = model
                 .settings
                 .keys()
-                .find(|key| !matches!(key.as_str(), "adapter" | "chat_template" | "dtype"))
+                .find(|key| !matches!(key.as_str(), "adapter" | "chat_template" | "dtype" | "file"))
             {
                 let message = format!("`{setting}` of the model `{asked}` has no effect on embeddings");
                 return Err(ParameterError::at(&["model"], message).hint("name the model's folder instead"));
             }
-            let adapter = model.settings.get("adapter").and_then(Value::as_str);
+            let setting = |name: &str| model.settings.get(name).and_then(Value::as_str).map(str::to_owned);
             Named {
                 name: model.name.clone(),
                 source: model.source.clone(),
-                adapter: adapter.map(str::to_owned),
+                adapter: setting("adapter"),
+                file: setting("file"),
             }
         }
-        None if asked.contains('/') => {
-            let last = asked.trim_end_matches('/').rsplit('/').next().unwrap_or(asked);
-            Named {
-                name: last.to_owned(),
-                source: asked.to_owned(),
-                adapter: None,
-            }
-        }
+        None if asked.contains('/') => Named {
+            name: last_part(asked).to_owned(),
+            source: asked.to_owned(),
+            adapter: None,
+            file: None,
+        },
         None => {
             let names: Vec<&str> = context.models.keys().map(String::as_str).collect();
             let error = ParameterError::at(&["model"], format!("there is no model `{asked}`"));
@@ -108,11 +110,11 @@ fn model(asked: &str, context: &Context) -> Result<Named, ParameterError> {
         }
     };
     let source = &named.source;
-    if !source.contains("://") && !source.ends_with(".gguf") {
+    if source.starts_with(HUB) || !source.contains("://") {
         return Ok(named);
     }
     let error = ParameterError::at(&["model"], format!("`{source}` gives no hidden states"));
-    Err(error.hint("name a folder with an exported encoder, or with config.json, tokenizer.json and model.safetensors"))
+    Err(error.hint("name a folder with an exported encoder, one with config.json, tokenizer.json and model.safetensors, or a GGUF file"))
 }
 
 /// A resolved task of kind `embed`.
@@ -121,21 +123,27 @@ pub(crate) struct EmbedStage {
     pub(crate) source: String,
     /// The folder of a LoRA adapter that is merged into a language model.
     pub(crate) adapter: Option<String>,
+    /// The file among several in the folder.
+    pub(crate) file: Option<String>,
     name: String,
     pub(crate) text: TextSource,
     known: OnceLock<Source>,
 }
 
 impl EmbedStage {
+    fn files(&self) -> ModelFiles {
+        ModelFiles::new(&self.source, Part::Vectors, self.file.as_deref())
+    }
+
     /// What the model's headers say.
     pub(crate) fn known(&self, files: &dyn Files) -> Result<&Source, Error> {
         if let Some(known) = self.known.get() {
             return Ok(known);
         }
-        let folder = files.locate(&self.source);
-        let resolved = Source::resolve(&folder, self.parameters.file.as_deref(), files)
+        let folder = files.model(&self.files());
+        let resolved = Source::resolve(&folder, self.file.as_deref(), files)
             .and_then(|source| match &self.adapter {
-                Some(adapter) => source.with_adapter(&files.locate(adapter)),
+                Some(adapter) => source.with_adapter(&files.model(&ModelFiles::adapter(adapter))),
                 None => Ok(source),
             })
             .and_then(|source| source.pooling(self.parameters.pooling).map(|_| source))
@@ -174,6 +182,11 @@ impl Stage for EmbedStage {
 
     fn constants(&self) -> Vec<(String, Value, bool)> {
         vec![("encoder".to_owned(), json!(self.name), true)]
+    }
+
+    fn models(&self) -> Vec<ModelFiles> {
+        let adapter = self.adapter.as_deref().map(ModelFiles::adapter);
+        std::iter::once(self.files()).chain(adapter).collect()
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {

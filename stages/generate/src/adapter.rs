@@ -1,16 +1,15 @@
 //! LoRA adapters in the layout of PEFT, merged into the weights as they are read: `W + s·B·A` in f32, as
-//! `merge_and_unload` gives it, by the kernel whose bits depend on neither threads nor machine.
+//! `merge_and_unload` gives it, in an order that depends on neither threads nor machine.
 //!
 //! Whether an adapter fits its base is seen from the headers, before a weight is read.
 
 mod settings;
 
 use crate::checkpoint::{CheckpointFile, TensorEntry, read_header, read_text};
-use crate::kernel::Unit;
-use crate::ops::{Linear, Run};
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use fracture_stage::Error;
+use rayon::prelude::*;
 use settings::Settings;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -280,19 +279,33 @@ impl Merger {
     }
 }
 
-/// `base + s·B·A`, or `base + s·(B·A)ᵀ` of an embedding.
+/// `base + s·B·A`, or `base + s·(B·A)ᵀ` of an embedding, which is `base + s·Aᵀ·Bᵀ`.
 fn added(base: &Tensor, down: &Tensor, up: &Tensor, part: &LowRank) -> candle_core::Result<Tensor> {
-    let run = Run {
-        unit: Unit::best(),
-        threads: rayon::current_num_threads(),
+    let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
+    let (rows, columns) = base.dims2()?;
+    let rank = down.dim(0)?;
+    let (left, right) = match part.embedding {
+        true => (wide(&down.t()?)?, wide(&up.t()?)?),
+        false => (wide(up)?, wide(down)?),
     };
-    let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.contiguous();
-    let (base, down, up) = (wide(base)?, wide(&down.t()?)?, wide(up)?);
-    let product = match part.embedding {
-        true => Linear::new(up, None).forward(run, &down)?,
-        false => Linear::new(down, None).forward(run, &up)?,
-    };
-    base + (product * part.scale)?
+    let mut out = wide(base)?;
+    let scale = part.scale as f32;
+    let factors = left.par_chunks_exact(rank);
+    out.par_chunks_exact_mut(columns).zip(factors).for_each_init(
+        || vec![0.0f32; columns],
+        |sum, (out, factors)| {
+            sum.fill(0.0);
+            for (factor, row) in factors.iter().zip(right.chunks_exact(columns)) {
+                for (sum, value) in sum.iter_mut().zip(row) {
+                    *sum += factor * value;
+                }
+            }
+            for (out, sum) in out.iter_mut().zip(&*sum) {
+                *out += sum * scale;
+            }
+        },
+    );
+    Tensor::from_vec(out, (rows, columns), &Device::Cpu)
 }
 
 #[cfg(test)]

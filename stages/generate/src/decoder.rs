@@ -2,10 +2,12 @@
 
 mod attention;
 mod layer;
+mod plain;
 
 use crate::cache::{Cache, CacheShape};
 use crate::config::Config;
 use crate::ops::{self, Linear, Norm, Run};
+use crate::weight::Weight;
 use crate::weights::Weights;
 use attention::Rotation;
 use candle_core::{Device, Result as CandleResult, Tensor};
@@ -16,11 +18,12 @@ use layer::Layer;
 #[derive(Debug)]
 pub struct Decoder {
     config: Config,
-    embedding: Tensor,
+    embedding: Weight,
     layers: Vec<Layer>,
     norm: Norm,
     head: Linear,
     device: Device,
+    plain: Option<plain::Plain>,
 }
 
 /// The new tokens of one sequence and what it has cached.
@@ -50,14 +53,14 @@ impl Decoder {
         if config.tied {
             weights.tie();
         }
-        let embedding = weights.take("model.embed_tokens.weight", &[config.vocabulary, config.hidden])?;
+        let embedding = weights.matrix("model.embed_tokens.weight", config.vocabulary, config.hidden)?;
         let norm = layer::norm(&config, &mut weights, "model.norm.weight", config.hidden)?;
         let layers = (0..config.layers.len())
             .map(|index| Layer::new(&config, index, &mut weights))
             .collect::<Result<Vec<_>, _>>()?;
         let head = match config.tied {
-            true => weights.tied_head(&embedding)?,
-            false => weights.take("lm_head.weight", &[config.vocabulary, config.hidden])?,
+            true => weights.tied_head(&embedding, &config)?,
+            false => weights.matrix("lm_head.weight", config.vocabulary, config.hidden)?,
         };
         weights.finish(config.tied)?;
         Ok(Self {
@@ -67,7 +70,17 @@ impl Decoder {
             norm,
             head: Linear::new(head, None),
             device: device.clone(),
+            plain: None,
         })
+    }
+
+    /// The same model, computed by candle's own operations on `device`; `weights` are those it was made of, once more.
+    ///
+    /// # Errors
+    /// As [`Decoder::new`].
+    pub fn on(mut self, weights: Weights, device: &Device) -> Result<Self, Error> {
+        self.plain = Some(plain::Plain::new(&self.config, weights, device)?);
+        Ok(self)
     }
 
     /// The architecture.
@@ -93,7 +106,10 @@ impl Decoder {
     /// A token outside the vocabulary or a cache without room; candle's own.
     pub fn forward(&self, run: Run, slots: &mut [Slot<'_>], wanted: Wanted) -> Result<Tensor, Error> {
         self.check(slots)?;
-        self.run(run, slots, wanted).map_err(failed)
+        match &self.plain {
+            Some(plain) => plain.logits(&self.config, slots, wanted).map_err(failed),
+            None => self.run(run, slots, wanted).map_err(failed),
+        }
     }
 
     /// Runs the new tokens of all slots together and returns their last hidden states, behind the final norm:
@@ -103,6 +119,9 @@ impl Decoder {
     /// As [`Decoder::forward`].
     pub fn hidden(&self, run: Run, slots: &mut [Slot<'_>]) -> Result<Tensor, Error> {
         self.check(slots)?;
+        if let Some(plain) = &self.plain {
+            return plain.hidden(&self.config, slots).map_err(failed);
+        }
         let states = self.states(run, slots).and_then(|x| self.norm.forward(run, &x));
         states.map_err(failed)
     }
@@ -132,10 +151,7 @@ impl Decoder {
     /// What the last layer gives for the new tokens, before the final norm.
     fn states(&self, run: Run, slots: &mut [Slot<'_>]) -> CandleResult<Tensor> {
         let tokens: Vec<u32> = slots.iter().flat_map(|slot| slot.tokens.iter().copied()).collect();
-        let rows = tokens.len();
-        let mut x = self
-            .embedding
-            .index_select(&Tensor::from_vec(tokens, rows, &self.device)?, 0)?;
+        let mut x = self.embedding.gather(&tokens, run)?;
         if let Some(scale) = self.config.embedding_scale {
             x = (x * f64::from(scale))?;
         }

@@ -3,6 +3,7 @@
 //! A request's result depends on its prompt, its sampling settings and its random stream alone: kernels are invariant,
 //! random numbers are drawn by token position, and what shares the batch only decides when it is computed.
 
+mod accelerator;
 mod hidden;
 mod prefix;
 mod scoring;
@@ -10,7 +11,6 @@ mod sequence;
 
 use crate::cache::{Cache, Meter};
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
 use crate::decoder::{Decoder, Slot, Wanted};
 use crate::kernel::Unit;
 use crate::ops::Run;
@@ -18,6 +18,7 @@ use crate::raw::RawRow;
 use crate::sampler::{Sampler, Sampling, Stream};
 use crate::text::{Text, TextOptions};
 use crate::weights::Weights;
+pub use accelerator::Accelerator;
 use candle_core::{DType, Device};
 use fracture_stage::Error;
 use prefix::{Prefix, Prefixes};
@@ -39,6 +40,8 @@ pub struct Options {
     pub share_prefixes: bool,
     /// The vector unit.
     pub unit: Unit,
+    /// Where products are computed. Unlike the others, this changes results, in their last digits.
+    pub device: Accelerator,
 }
 
 impl Default for Options {
@@ -49,6 +52,7 @@ impl Default for Options {
             max_rows: 256,
             share_prefixes: true,
             unit: Unit::best(),
+            device: Accelerator::Cpu,
         }
     }
 }
@@ -127,13 +131,20 @@ impl Engine {
     /// # Errors
     /// An unsupported architecture, files that cannot be read.
     pub fn load(checkpoint: &Checkpoint, text: &TextOptions, options: Options) -> Result<Self, Error> {
-        let config = checkpoint.read("config")?.unwrap_or_default();
         let place = checkpoint.directory().display();
-        let config = Config::parse(&config).map_err(|error| error.context(format!("{place}: cannot be run")))?;
+        let config = checkpoint
+            .config()
+            .map_err(|error| error.context(format!("{place}: cannot be run")))?;
         let text = Text::open(checkpoint, &config.eos, text)?;
         let device = Device::Cpu;
-        let weights = Weights::open(checkpoint, DType::F32, &device)?;
-        Self::new(Decoder::new(config, weights, &device)?, text, options)
+        let weights = Weights::of(checkpoint, &config, DType::F32, &device)?;
+        let mut decoder = Decoder::new(config, weights, &device)?;
+        if options.device != Accelerator::Cpu {
+            let device = options.device.open()?;
+            let weights = Weights::of(checkpoint, decoder.config(), DType::F32, &device)?;
+            decoder = decoder.on(weights, &device)?;
+        }
+        Self::new(decoder, text, options)
     }
 
     /// An engine of a decoder that is in memory.

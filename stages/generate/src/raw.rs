@@ -1,8 +1,8 @@
 //! The bytes of a raw row, as the row memo keeps it: tokens and log-probabilities, no text.
 //!
 //! Version 1, little-endian: version `u8`, finish reason `u8`, entropy `f32`, prompt tokens `u32`, count `u32`, the
-//! tokens as `u32`, the log-probabilities as `f32`. Version 2 has behind them, for each token, the most probable ones:
-//! all their ids as `u32`, then all their log-probabilities as `f32`; a row without them is of version 1.
+//! tokens as `u32`, the log-probabilities as `f32`. Version 2 has behind them the most probable tokens of each place: how
+//! many, as `u32`, all their ids as `u32`, all their log-probabilities as `f32`; a row without them is of version 1.
 
 use fracture_stage::Error;
 
@@ -61,6 +61,10 @@ impl RawRow {
         bytes.extend((self.tokens.len() as u32).to_le_bytes());
         bytes.extend(self.tokens.iter().flat_map(|token| token.to_le_bytes()));
         bytes.extend(self.logprobs.iter().flat_map(|logprob| logprob.to_le_bytes()));
+        if !self.top.is_empty() {
+            let width = self.top.len() / self.tokens.len().max(1);
+            bytes.extend((width as u32).to_le_bytes());
+        }
         bytes.extend(self.top.iter().flat_map(|(id, _)| id.to_le_bytes()));
         bytes.extend(self.top.iter().flat_map(|(_, logprob)| logprob.to_le_bytes()));
         bytes
@@ -81,15 +85,19 @@ impl RawRow {
         };
         let word = |at: usize| [header[at], header[at + 1], header[at + 2], header[at + 3]];
         let count = u32::from_le_bytes(word(10)) as usize;
-        let rows = rest.len() as u64 / 8;
-        // What is behind the tokens are as many top ones for each.
-        let fits = match version {
-            PLAIN => rows == count as u64,
-            _ => count > 0 && rows > count as u64 && rows.is_multiple_of(count as u64),
+        let wrong = || broken(format!("{} bytes for {count} tokens", rest.len()));
+        let (own, top) = rest.split_at_checked(8 * count).ok_or_else(wrong)?;
+        let top = match (version, top.split_at_checked(4)) {
+            (PLAIN, _) if top.is_empty() => top,
+            (WITH_TOP, Some((width, top))) => {
+                let width = u32::from_le_bytes([width[0], width[1], width[2], width[3]]);
+                let wanted = 8 * count as u64 * u64::from(width);
+                Some(top)
+                    .filter(|top| wanted > 0 && top.len() as u64 == wanted)
+                    .ok_or_else(wrong)?
+            }
+            _ => return Err(wrong()),
         };
-        if !fits || rest.len() as u64 != 8 * rows {
-            return Err(broken(format!("{} bytes for {count} tokens", rest.len())));
-        }
         let reason = match header[1] {
             0 => FinishReason::Stop,
             1 => FinishReason::Length,
@@ -101,7 +109,6 @@ impl RawRow {
                 .map(|b| [b[0], b[1], b[2], b[3]])
                 .collect::<Vec<_>>()
         };
-        let (own, top) = rest.split_at(8 * count);
         let (tokens, logprobs) = own.split_at(4 * count);
         let (ids, weights) = top.split_at(top.len() / 2);
         let top = words(ids).into_iter().zip(words(weights));

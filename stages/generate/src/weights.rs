@@ -2,6 +2,9 @@
 
 use crate::adapter::{Adapter, Merger};
 use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::gguf::GgufWeights;
+use crate::weight::Weight;
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use fracture_stage::Error;
@@ -20,9 +23,30 @@ pub struct Weights {
 enum Source {
     Mapped(MmapedSafetensors),
     Memory(HashMap<String, Tensor>),
+    Gguf(GgufWeights),
 }
 
 impl Weights {
+    /// Maps the weight files of a checkpoint, or opens its GGUF file as that of the model that `config` describes.
+    /// Tensors come out as `dtype` on `device`.
+    ///
+    /// # Errors
+    /// Files that cannot be mapped.
+    pub fn of(checkpoint: &Checkpoint, config: &Config, dtype: DType, device: &Device) -> Result<Self, Error> {
+        let Some(gguf) = checkpoint.gguf() else {
+            return Self::open(checkpoint, dtype, device);
+        };
+        let weights = GgufWeights::open(gguf.clone(), config)?;
+        Ok(Self {
+            left: weights.names().collect(),
+            source: Source::Gguf(weights),
+            dtype,
+            device: device.clone(),
+            place: gguf.path().display().to_string(),
+            merger: None,
+        })
+    }
+
     /// Maps the weight files of a checkpoint. Tensors come out as `dtype` on `device`.
     ///
     /// # Errors
@@ -66,7 +90,30 @@ impl Weights {
         match &self.source {
             Source::Mapped(mapped) => mapped.get(name).is_ok(),
             Source::Memory(tensors) => tensors.contains_key(name),
+            Source::Gguf(weights) => weights.has(name),
         }
+    }
+
+    /// Norm weights are whole, even where the family's checkpoints store their difference from one.
+    pub fn has_whole_norms(&self) -> bool {
+        matches!(self.source, Source::Gguf(_))
+    }
+
+    /// The matrix `name` of exactly `[rows, columns]`, packed as it lies in a GGUF file where it can be.
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Weight, Error> {
+        if let Source::Gguf(weights) = &self.source
+            && let Some(packed) = weights.packed(name)
+            && packed.shape() == (rows, columns)
+        {
+            self.left.remove(&weights.name(name));
+            return Ok(Weight::Packed(packed));
+        }
+        let tensor = self.take(name, &[rows, columns])?;
+        Weight::new(&tensor)
+            .map_err(|cause| Error::input(format!("{}: tensor {name} cannot be read", self.place)).cause(cause))
     }
 
     /// The tensor `name` of exactly `shape`, contiguous.
@@ -75,8 +122,9 @@ impl Weights {
     /// A missing tensor, another shape, an element type that is not f32, f16 or bf16.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
         if !self.has(name) {
-            return Err(Error::input(format!("{}: tensor {name} is missing", self.place))
-                .hint("config.json and the weights do not belong together; fetch the checkpoint again"));
+            return Err(
+                Error::input(format!("{}: tensor {} is missing", self.place, self.shown(name))).hint(self.hint()),
+            );
         }
         let failed = |cause: candle_core::Error| {
             Error::input(format!("{}: tensor {name} cannot be read", self.place)).cause(cause)
@@ -86,14 +134,16 @@ impl Weights {
             (_, Some(saved)) => saved,
             (Source::Mapped(mapped), None) => mapped.load(name, &self.device).map_err(failed)?,
             (Source::Memory(tensors), None) => tensors[name].to_device(&self.device).map_err(failed)?,
+            (Source::Gguf(weights), None) => weights.load(name, &self.device).map_err(failed)?,
         };
         if tensor.dims() != shape {
             return Err(Error::input(format!(
-                "{}: tensor {name} has the shape {:?}, config.json asks for {shape:?}",
+                "{}: tensor {} has the shape {:?}, its architecture asks for {shape:?}",
                 self.place,
+                self.shown(name),
                 tensor.dims()
             ))
-            .hint("config.json and the weights do not belong together; fetch the checkpoint again"));
+            .hint(self.hint()));
         }
         if !matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16) {
             return Err(
@@ -101,11 +151,14 @@ impl Weights {
                     .hint("f32, f16 and bf16 checkpoints are supported; quantised ones come as GGUF"),
             );
         }
-        self.left.remove(name);
-        let merged = self
-            .merger
-            .as_mut()
-            .map_or(Ok(None), |merger| merger.merged(name, &tensor))?;
+        match &self.source {
+            Source::Gguf(weights) => self.left.remove(&weights.name(name)),
+            _ => self.left.remove(name),
+        };
+        let merged = match &mut self.merger {
+            Some(merger) if merger.changes(name) => merger.merged(name, &tensor)?,
+            _ => None,
+        };
         merged
             .unwrap_or(tensor)
             .to_device(&self.device)
@@ -115,15 +168,31 @@ impl Weights {
             .map_err(failed)
     }
 
-    /// The output projection of a model whose embedding serves as one. An adapter may have trained either on its own,
-    /// which parts them; what it adds to one it adds to both, so it is to be told first, by [`Weights::tie`].
+    /// What the files call a tensor.
+    fn shown(&self, name: &str) -> String {
+        match &self.source {
+            Source::Gguf(weights) => weights.name(name),
+            _ => name.to_owned(),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match &self.source {
+            Source::Gguf(_) => "the file's metadata and tensors do not belong together; fetch or convert it again",
+            _ => "config.json and the weights do not belong together; fetch the checkpoint again",
+        }
+    }
+
+    /// The output projection of a model whose embedding serves as one, where it is not the embedding: an adapter may have
+    /// trained either on its own, which parts them. What it adds to one it adds to both, so it is to be told first, by
+    /// [`Weights::tie`].
     ///
     /// # Errors
     /// As [`Weights::take`].
-    pub fn tied_head(&mut self, embedding: &Tensor) -> Result<Tensor, Error> {
+    pub fn parted_head(&mut self, vocabulary: usize, hidden: usize) -> Result<Option<Tensor>, Error> {
         const HEAD: &str = "lm_head.weight";
         let Some(merger) = self.merger.take_if(|merger| merger.parts_head()) else {
-            return Ok(embedding.clone());
+            return Ok(None);
         };
         let head = match merger.saved(HEAD)? {
             Some(head) => head
@@ -131,10 +200,22 @@ impl Weights {
                 .and_then(|head| head.to_dtype(self.dtype)?.contiguous())
                 .map_err(|cause| Error::input(format!("{}: {HEAD} cannot be read", self.place)).cause(cause))?,
             // The embedding as the base has it.
-            None => self.take("model.embed_tokens.weight", embedding.dims())?,
+            None => self.take("model.embed_tokens.weight", &[vocabulary, hidden])?,
         };
         self.merger = Some(merger);
-        Ok(head)
+        Ok(Some(head))
+    }
+
+    /// [`Weights::parted_head`] as a weight, or the embedding.
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub fn tied_head(&mut self, embedding: &Weight, config: &Config) -> Result<Weight, Error> {
+        match self.parted_head(config.vocabulary, config.hidden)? {
+            Some(head) => Weight::new(&head)
+                .map_err(|cause| Error::input(format!("{}: the output projection", self.place)).cause(cause)),
+            None => Ok(embedding.clone()),
+        }
     }
 
     /// Says that output projection and embedding are one tensor, before either is taken.
@@ -161,7 +242,7 @@ impl Weights {
                 self.place
             ))
             .cause(format!("{} tensors are left over", self.left.len()))
-            .hint("config.json names another architecture than the weights have")),
+            .hint(self.hint())),
         }
     }
 }

@@ -61,7 +61,7 @@ fn what_is_not_supported_is_named() {
             json!({"rope_parameters": {"partial_rotary_factor": 0.5}}),
             "partial_rotary_factor",
         ),
-        (json!({"layer_types": ["sliding_attention"; 4]}), "layer_types"),
+        (json!({"layer_types": vec!["sliding_attention"; 4]}), "layer_types"),
         (
             json!({"architectures": ["MistralForCausalLM"], "model_type": "mistral", "num_key_value_heads": 2,
                 "sliding_window": 8, "layer_types": ["full_attention", "sliding_attention", "full_attention",

@@ -43,14 +43,18 @@ struct Gated {
 
 pub(super) fn norm(config: &Config, weights: &mut Weights, name: &str, width: usize) -> Result<Norm, Error> {
     let weight = weights.take(name, &[width])?;
-    Norm::new(weight, config.norm_eps, config.family.norm_from_one())
-        .map_err(|cause| Error::internal(format!("{name} could not be prepared")).cause(cause))
+    Norm::new(
+        weight,
+        config.norm_eps,
+        config.family.norm_from_one() && !weights.has_whole_norms(),
+    )
+    .map_err(|cause| Error::internal(format!("{name} could not be prepared")).cause(cause))
 }
 
 /// A projection, with its bias where the architecture has one. A bias that it does not have is left over, which is an
 /// error: none is dropped, and none is made up.
 fn linear(weights: &mut Weights, name: &str, out: usize, inner: usize, biased: bool) -> Result<Linear, Error> {
-    let weight = weights.take(&format!("{name}.weight"), &[out, inner])?;
+    let weight = weights.matrix(&format!("{name}.weight"), out, inner)?;
     let bias = match biased {
         true => Some(weights.take(&format!("{name}.bias"), &[out])?),
         false => None,
@@ -60,12 +64,11 @@ fn linear(weights: &mut Weights, name: &str, out: usize, inner: usize, biased: b
 
 /// Projections that lie below one another in one matrix.
 fn fused(weights: &mut Weights, name: &str, outs: &[usize], inner: usize) -> Result<Vec<Linear>, Error> {
-    let all = weights.take(&format!("{name}.weight"), &[outs.iter().sum(), inner])?;
+    let all = weights.matrix(&format!("{name}.weight"), outs.iter().sum(), inner)?;
     let mut from = 0;
     outs.iter()
         .map(|&out| {
-            // A copy of its own, so that the whole can be freed.
-            let part = all.narrow(0, from, out).and_then(|part| part.force_contiguous());
+            let part = all.narrow(from, out);
             from += out;
             let part = part.map_err(|cause| Error::internal(format!("{name} could not be split")).cause(cause))?;
             Ok(Linear::new(part, None))
@@ -237,15 +240,15 @@ impl Gated {
 }
 
 /// A row that goes to an expert, and the weight of its answer.
-struct Share {
-    row: u32,
-    expert: usize,
-    weight: f32,
+pub(super) struct Share {
+    pub row: u32,
+    pub expert: usize,
+    pub weight: f32,
 }
 
 /// Sends each row to its `per_token` best experts (lower number first among equals), with softmax weights that are
 /// normed to one over the chosen.
-fn route(logits: &[Vec<f32>], per_token: usize) -> Vec<Share> {
+pub(super) fn route(logits: &[Vec<f32>], per_token: usize) -> Vec<Share> {
     let mut shares = Vec::with_capacity(logits.len() * per_token);
     for (row, logits) in logits.iter().enumerate() {
         let mut order: Vec<usize> = (0..logits.len()).collect();

@@ -8,12 +8,14 @@ mod attention;
 mod elementwise;
 mod lanes;
 mod product;
+mod quantised;
 
 pub(crate) use attention::{Head, Part, attend};
 pub use elementwise::Activation;
 pub(crate) use elementwise::{exp_shifted, gate, maximum, rms_norm, soft_cap};
 pub use lanes::Unit;
 pub(crate) use product::{Shape, product};
+pub(crate) use quantised::{Order, Packed, can_be_packed, packed_product, unpack_row};
 
 /// Defines a function that runs a generic kernel on the chosen [`Unit`].
 ///

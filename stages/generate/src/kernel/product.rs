@@ -80,6 +80,25 @@ pub(super) fn product_strided(unit: Unit, x: &[f32], w: &[f32], out: &mut [f32],
     unsafe { block(unit, whole) };
 }
 
+/// [`product_strided`] on pointers, for threads that share `out` column by column.
+///
+/// # Safety
+/// The pointers are valid for the shape and the stride, and nobody else writes to these columns.
+pub(super) unsafe fn product_at(unit: Unit, x: *const f32, w: *const f32, out: *mut f32, shape: Shape, stride: usize) {
+    let Shape { rows, columns, inner } = shape;
+    let whole = Block {
+        x,
+        rows,
+        w,
+        columns,
+        inner,
+        out,
+        stride,
+    };
+    // SAFETY: the caller's promise.
+    unsafe { block(unit, whole) };
+}
+
 /// A rectangle of the result.
 #[derive(Clone, Copy)]
 struct Block {

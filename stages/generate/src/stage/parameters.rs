@@ -4,6 +4,7 @@ use fracture_stage::ParameterError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Accelerator;
 use crate::sampler::Sampling;
 use crate::template::Date;
 
@@ -52,6 +53,8 @@ pub struct Generate {
     /// The type of the weights in memory: `f32` (default), or the type that the checkpoint is stored in. Computing is in
     /// f32 whatever it is.
     pub dtype: Option<String>,
+    /// Where the model computes (default `cpu`); another device gives other last digits, and is in the key.
+    pub device: Option<Accelerator>,
     /// The date that templates render, `YYYY-MM-DD`.
     pub date: Option<String>,
 }
@@ -132,6 +135,8 @@ pub struct Settings {
     pub top_logprobs: u32,
     /// The type of the weights in memory.
     pub dtype: Option<String>,
+    /// Where the model computes.
+    pub device: Accelerator,
     /// What `strftime_now` renders.
     pub date: Date,
     /// The same as the user wrote it.
@@ -156,6 +161,7 @@ impl Default for Settings {
             logprobs: false,
             top_logprobs: 0,
             dtype: None,
+            device: Accelerator::Cpu,
             date: Date::default(),
             date_text: None,
         }
@@ -221,9 +227,14 @@ impl Settings {
                 _ => 0,
             },
             dtype: parameters.dtype.clone(),
+            device: parameters.device.unwrap_or_default(),
             date,
             date_text: parameters.date.clone(),
         };
+        if let Some(lack) = settings.device.lack() {
+            let hint = "leave it out to compute on the processor; a device is never replaced by another";
+            errors.push(ParameterError::at(&["device"], lack).hint(hint));
+        }
         if let Some(Logprobs::Top(0 | 1001..)) = parameters.logprobs {
             let message = "logprobs is true, false or a number from 1 to 1000";
             errors.push(ParameterError::at(&["logprobs"], message));
@@ -312,6 +323,7 @@ impl Settings {
                 count => Logprobs::Top(count),
             }),
             dtype: None,
+            device: Some(self.device).filter(|device| *device != Accelerator::Cpu),
             date: self.date_text.clone(),
         }
     }

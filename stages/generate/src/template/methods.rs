@@ -9,6 +9,8 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_test("sequence", |value: &Value| {
         matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
     });
+    environment.add_filter("escape", escape);
+    environment.add_filter("e", escape);
     environment.add_filter("length", length);
     environment.add_filter("count", length);
     environment.add_filter("replace", replace);
@@ -153,6 +155,25 @@ fn list(value: &Value, method: &str, args: &[Value]) -> Result<Option<Value>, Er
         }
         _ => return Ok(None),
     }))
+}
+
+fn escape(value: &Value) -> Value {
+    if value.is_safe() {
+        return value.clone();
+    }
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&#34;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    Value::from_safe_string(escaped)
 }
 
 /// What is not there has no items.

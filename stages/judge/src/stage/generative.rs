@@ -1,6 +1,7 @@
 //! The stage kind `judge` with `kind: generative`: a language model is asked, and its verdict is read from probabilities.
 
 mod build;
+mod served;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -13,8 +14,8 @@ use fracture_generate::engine::{Engine, Options};
 use fracture_generate::text::{Text as ModelText, TextOptions};
 use fracture_stage::stage::{Need, Port, RowPlan, RowState, Work};
 use fracture_stage::{
-    Error, Executor, FileUse, Files, Inputs, Kind, Manifest, ModelSpec, Open, Outputs, Product, Request, Role, RowWise,
-    Schema, Schemas, Stage, View, describe_json,
+    Error, Executor, FileUse, Files, Inputs, Kind, Manifest, ModelFiles, ModelSpec, Open, Outputs, Part, Product,
+    Request, Role, RowWise, Schema, Schemas, Stage, View, describe_json,
 };
 use serde_json::{Value, json};
 
@@ -72,13 +73,22 @@ impl GenerativeStage {
             .ok_or_else(|| Error::internal("the judge was not resolved before it ran"))
     }
 
+    fn adapter_files(&self) -> Option<ModelFiles> {
+        self.adapter().map(ModelFiles::adapter)
+    }
+
+    fn files(&self) -> ModelFiles {
+        let file = self.model.settings.get("file").and_then(Value::as_str);
+        ModelFiles::new(&self.model.source, Part::Weights, file)
+    }
+
     fn checkpoint(&self, files: &dyn Files) -> Result<&Checkpoint, Error> {
         if let Some(checkpoint) = self.checkpoint.get() {
             return Ok(checkpoint);
         }
-        let folder = files.locate(&self.model.source);
-        let opened = Checkpoint::open(&folder).and_then(|checkpoint| match self.adapter() {
-            Some(adapter) => checkpoint.with_adapter(&files.locate(adapter)),
+        let folder = files.model(&self.files());
+        let opened = Checkpoint::open(&folder).and_then(|checkpoint| match self.adapter_files() {
+            Some(adapter) => checkpoint.with_adapter(&files.model(&adapter)),
             None => Ok(checkpoint),
         });
         let checkpoint = opened.map_err(|error| {
@@ -92,8 +102,9 @@ impl GenerativeStage {
     }
 
     fn config(&self, checkpoint: &Checkpoint) -> Result<Config, Error> {
-        let text = checkpoint.read("config")?.unwrap_or_default();
-        Config::parse(&text).map_err(|error| error.context(format!("the judge `{}` can not be run", self.model.name)))
+        checkpoint
+            .config()
+            .map_err(|error| error.context(format!("the judge `{}` can not be run", self.model.name)))
     }
 
     /// The folder of a LoRA adapter that is merged into the model.
@@ -198,6 +209,10 @@ impl Stage for GenerativeStage {
 
     fn constants(&self) -> Vec<(String, Value, bool)> {
         vec![("judge".to_owned(), json!(self.model.name), true)]
+    }
+
+    fn models(&self) -> Vec<ModelFiles> {
+        std::iter::once(self.files()).chain(self.adapter_files()).collect()
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {
@@ -336,14 +351,7 @@ impl RowWise for GenerativeStage {
             });
             plan.rows.push(Some(index));
         }
-        if let Some(voting) = asking.voting {
-            plan.notes.push(format!(
-                "scores of the judge `{}` are shares of {} votes: they have a granularity of {:.3}",
-                self.model.name,
-                voting.count,
-                1.0 / f64::from(voting.count)
-            ));
-        }
+        plan.notes.extend(self.granularity(asking));
         Ok(plan)
     }
 
@@ -364,7 +372,7 @@ impl RowWise for GenerativeStage {
         });
         let canaries = canaries(
             self.parameters.canaries.as_ref(),
-            &open.files.locate(&self.model.source),
+            &open.files.model(&self.files()),
             &self.model.name,
             &uses,
             &settings.to_string(),
@@ -396,6 +404,29 @@ impl RowWise for GenerativeStage {
     }
 
     fn finish(&self, inputs: &Inputs, _: &RowPlan, rows: &[RowState<'_>]) -> Result<Product, Error> {
+        self.table(inputs, rows, &RawVerdict::decode)
+    }
+}
+
+impl GenerativeStage {
+    /// What scores are that come from votes.
+    fn granularity(&self, asking: &Asking) -> Option<String> {
+        let voting = asking.voting?;
+        Some(format!(
+            "scores of the judge `{}` are shares of {} votes: they have a granularity of {:.3}",
+            self.model.name,
+            voting.count,
+            1.0 / f64::from(voting.count)
+        ))
+    }
+
+    /// The table of raw rows.
+    fn table(
+        &self,
+        inputs: &Inputs,
+        rows: &[RowState<'_>],
+        decode: &dyn Fn(&[u8]) -> Result<RawVerdict, Error>,
+    ) -> Result<Product, Error> {
         let view = inputs.table("texts")?;
         let asking = self.resolved()?;
         let orientations = orientations(&self.parameters, view)?;
@@ -405,7 +436,7 @@ impl RowWise for GenerativeStage {
         for (row, state) in rows.iter().enumerate() {
             match state {
                 RowState::Raw(raw) => {
-                    let raw = RawVerdict::decode(raw)?;
+                    let raw = decode(raw)?;
                     let scores = VerdictScores::new(&raw, &asking.words, orientations[row]);
                     let p = scores.p_unsafe.map(|p| if orientations[row] { 1.0 - p } else { p });
                     cut += raw.cut();

@@ -11,10 +11,11 @@ pub mod texts;
 use std::sync::OnceLock;
 
 use fracture_cache::ColumnType;
+use fracture_stage::source::HUB;
 use fracture_stage::stage::{Need, Port, RowWise, Work};
 use fracture_stage::{
-    Completeness, Context, Declaration, Error, FileUse, Files, Kind, Manifest, Outputs, ParameterError, PortName,
-    Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
+    Completeness, Context, Declaration, Error, FileUse, Files, Kind, Manifest, ModelFiles, Outputs, ParameterError,
+    Part, PortName, Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
@@ -84,7 +85,7 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
     // A judge is a folder, or a model of the pipeline by its name.
     let model = context.models.get(&parameters.model);
     let source = model.map_or_else(|| parameters.model.clone(), |model| model.source.clone());
-    if source.contains("://") {
+    if source.contains("://") && !source.starts_with(HUB) {
         errors.push(
             ParameterError::at(&["model"], format!("a judge from `{source}` is not in this version"))
                 .hint("name the folder of an exported classifier"),
@@ -119,7 +120,7 @@ fn no_scores(inputs: &Schemas) -> Result<(), Error> {
 }
 
 fn last_part(path: &str) -> String {
-    path.trim_end_matches('/').rsplit('/').next().unwrap_or(path).to_owned()
+    fracture_stage::source::last_part(path).to_owned()
 }
 
 /// A resolved task of kind `judge`.
@@ -140,11 +141,15 @@ struct Known {
 }
 
 impl JudgeStage {
+    fn files(&self) -> ModelFiles {
+        ModelFiles::new(&self.source, Part::Graph, self.parameters.file.as_deref())
+    }
+
     fn known(&self, files: &dyn Files) -> Result<&Known, Error> {
         if let Some(known) = self.known.get() {
             return Ok(known);
         }
-        let layout = Layout::resolve(&files.locate(&self.source), self.parameters.file.as_deref())?;
+        let layout = Layout::resolve(&files.model(&self.files()), self.parameters.file.as_deref())?;
         let config = JudgeConfig::read(&layout)?;
         let names: Vec<(String, String)> = self.parameters.labels.clone().into_iter().collect();
         let labels = config.named_labels(&names)?;
@@ -199,6 +204,10 @@ impl Stage for JudgeStage {
 
     fn constants(&self) -> Vec<(String, Value, bool)> {
         vec![("judge".to_owned(), json!(self.name), true)]
+    }
+
+    fn models(&self) -> Vec<ModelFiles> {
+        vec![self.files()]
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {

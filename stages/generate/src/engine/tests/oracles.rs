@@ -217,6 +217,77 @@ fn logits_and_forced_log_probabilities_agree() {
     }
 }
 
+/// Candle's own operations, as they run on a device, compute the same models; here on the processor.
+#[test]
+fn plain_operations_agree_with_the_reference_and_with_the_kernels() {
+    let own = families();
+    let all = std::env::var_os("FRACTURE_FAMILIES").is_some();
+    for model in models().into_iter().filter(|model| all || model.starts_with(&own)) {
+        let checkpoint = Checkpoint::open(&model).unwrap();
+        let load = |device| {
+            let options = Options {
+                device,
+                ..Options::default()
+            };
+            Engine::load(&checkpoint, &TextOptions::default(), options).unwrap()
+        };
+        let rows = rows(&model);
+        let (mut plain, mut kernels) = (load(Accelerator::CpuPlain), load(Accelerator::Cpu));
+        let distance = distance(plain.decoder(), &rows);
+        assert!(distance < 5e-4, "{}: {distance}", model.display());
+        // In batches, with shared prefixes: what a slot sees is its own.
+        let requests: Vec<Request> = rows
+            .iter()
+            .map(|row| request(&ids(&row["input_ids"]), Sampling::default(), "x", 12))
+            .collect();
+        let (ours, wanted) = (run_all(&mut plain, &requests), run_all(&mut kernels, &requests));
+        for (row, (ours, wanted)) in rows.iter().zip(ours.iter().zip(&wanted)) {
+            let close = numbers(&row["margin"])
+                .iter()
+                .position(|margin| *margin < 2e-3)
+                .unwrap_or(12);
+            let close = close.min(12);
+            assert_eq!(ours.row.tokens[..close], wanted.row.tokens[..close], "{}", row["id"]);
+            let logprobs = ours.row.logprobs.iter().zip(&wanted.row.logprobs).take(close);
+            for (ours, wanted) in logprobs {
+                assert!((ours - wanted).abs() < 1e-4, "{}: {ours} {wanted}", row["id"]);
+            }
+        }
+        let prompts: Vec<Vec<u32>> = rows.iter().map(|row| ids(&row["input_ids"])).collect();
+        let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        let states = plain.hidden_states(&prompts).unwrap().concat();
+        let wanted = kernels.hidden_states(&prompts).unwrap().concat();
+        let far = states
+            .iter()
+            .zip(&wanted)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(
+            states.len() == wanted.len() && far < 1e-3,
+            "{}: states {far}",
+            model.display()
+        );
+    }
+}
+
+#[test]
+fn a_device_that_is_not_built_in_is_refused() {
+    let checkpoint = Checkpoint::open(&families().join("gemma_scaled")).unwrap();
+    for device in [Accelerator::Cuda, Accelerator::Metal] {
+        if device.lack().is_none() {
+            continue;
+        }
+        let options = Options {
+            device,
+            ..Options::default()
+        };
+        let error = Engine::load(&checkpoint, &TextOptions::default(), options)
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("--features"), "{error}");
+    }
+}
+
 /// The comparison would see a family that is computed with one thing wrong.
 #[test]
 fn what_is_computed_wrongly_is_seen() {
@@ -243,7 +314,8 @@ fn what_is_computed_wrongly_is_seen() {
         ),
         (
             "llama_yarn_biased",
-            json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}),
+            json!({"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32,
+                "attention_factor": 1.138629436111989}}),
         ),
         ("mistral_windowed", json!({"sliding_window": 15})),
         ("mixtral_experts", json!({"num_experts_per_tok": 1})),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use fracture_stage::source::HUB;
 use fracture_stage::{Context, ModelSpec, ParameterError, Stage};
 
 use super::GenerativeStage;
@@ -91,14 +92,20 @@ pub(in crate::stage) fn build(
         None => {}
     }
     match (text, model) {
-        (Some(text), Some(model)) if errors.is_empty() => Ok(Box::new(GenerativeStage {
-            parameters,
-            model,
-            source: text,
-            asking: known,
-            checkpoint: OnceLock::new(),
-            text: OnceLock::new(),
-        })),
+        (Some(text), Some(model)) if errors.is_empty() => {
+            let stage = GenerativeStage {
+                parameters,
+                model,
+                source: text,
+                asking: known,
+                checkpoint: OnceLock::new(),
+                text: OnceLock::new(),
+            };
+            match stage.model.source.starts_with(fracture_served::SCHEME) {
+                true => super::served::build(stage),
+                false => Ok(Box::new(stage)),
+            }
+        }
         _ => Err(errors),
     }
 }
@@ -177,7 +184,10 @@ fn model(name: &str, context: &Context) -> Result<ModelSpec, ParameterError> {
         ParameterError::at(&["model"], format!("{what} is not in this version"))
             .hint("give a folder with config.json, tokenizer.json and model.safetensors as `source`")
     };
-    if model.source.contains("://") {
+    if model.source.starts_with(fracture_served::SCHEME) {
+        return Ok(model);
+    }
+    if model.source.contains("://") && !model.source.starts_with(HUB) {
         return Err(later(&format!("a generative judge from `{}`", model.source)));
     }
     if Path::new(&model.source)

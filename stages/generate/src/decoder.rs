@@ -6,6 +6,7 @@ mod layer;
 use crate::cache::{Cache, CacheShape};
 use crate::config::Config;
 use crate::ops::{self, Linear, Norm, Run};
+use crate::weight::Weight;
 use crate::weights::Weights;
 use attention::Rotation;
 use candle_core::{Device, Result as CandleResult, Tensor};
@@ -16,7 +17,7 @@ use layer::Layer;
 #[derive(Debug)]
 pub struct Decoder {
     config: Config,
-    embedding: Tensor,
+    embedding: Weight,
     layers: Vec<Layer>,
     norm: Norm,
     head: Linear,
@@ -47,14 +48,14 @@ impl Decoder {
     /// # Errors
     /// A tensor that is missing, has another shape or is left over.
     pub fn new(config: Config, mut weights: Weights, device: &Device) -> Result<Self, Error> {
-        let embedding = weights.take("model.embed_tokens.weight", &[config.vocabulary, config.hidden])?;
+        let embedding = weights.matrix("model.embed_tokens.weight", config.vocabulary, config.hidden)?;
         let norm = layer::norm(&config, &mut weights, "model.norm.weight", config.hidden)?;
         let layers = (0..config.layers.len())
             .map(|index| Layer::new(&config, index, &mut weights))
             .collect::<Result<Vec<_>, _>>()?;
         let head = match config.tied {
             true => embedding.clone(),
-            false => weights.take("lm_head.weight", &[config.vocabulary, config.hidden])?,
+            false => weights.matrix("lm_head.weight", config.vocabulary, config.hidden)?,
         };
         weights.finish(config.tied)?;
         Ok(Self {
@@ -129,10 +130,7 @@ impl Decoder {
     /// What the last layer gives for the new tokens, before the final norm.
     fn states(&self, run: Run, slots: &mut [Slot<'_>]) -> CandleResult<Tensor> {
         let tokens: Vec<u32> = slots.iter().flat_map(|slot| slot.tokens.iter().copied()).collect();
-        let rows = tokens.len();
-        let mut x = self
-            .embedding
-            .index_select(&Tensor::from_vec(tokens, rows, &self.device)?, 0)?;
+        let mut x = self.embedding.gather(&tokens)?;
         if let Some(scale) = self.config.embedding_scale {
             x = (x * f64::from(scale))?;
         }

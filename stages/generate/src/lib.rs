@@ -1,9 +1,9 @@
 //! Text generation with language models on candle.
 //!
 //! [`checkpoint`] opens a Hugging Face directory by its headers, [`config`] reads what the one [`decoder`] needs to
-//! know of a family, [`weights`] maps tensors, [`text`] and [`template`] turn conversations into tokens and back,
-//! [`sampler`] chooses tokens, and [`engine`] runs many requests as one batch. What a row gives depends on its prompt,
-//! its settings and its random stream, and on nothing else: see [`engine`].
+//! know of a family, [`weights`] maps tensors, each matrix a [`weight`], [`text`] and [`template`] turn conversations
+//! into tokens and back, [`sampler`] chooses tokens, and [`engine`] runs many requests as one batch. What a row gives
+//! depends on its prompt, its settings and its random stream, and on nothing else: see [`engine`].
 
 pub mod cache;
 pub mod checkpoint;
@@ -17,6 +17,7 @@ pub mod sampler;
 pub mod stage;
 pub mod template;
 pub mod text;
+pub mod weight;
 pub mod weights;
 
 pub use kernel::{Activation, Unit};

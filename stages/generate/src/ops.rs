@@ -1,6 +1,7 @@
 //! The decoder's operations as candle operations: on the CPU our invariant kernels, as custom ops.
 
-use crate::kernel::{self, Activation, Shape, Unit};
+use crate::kernel::{self, Activation, Unit};
+use crate::weight::Weight;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Tensor, bail};
 
 /// How kernels run: on which unit, on how many threads.
@@ -8,7 +9,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Tenso
 pub struct Run {
     /// The vector unit.
     pub unit: Unit,
-    /// Threads of the current rayon pool that one operation may use.
+    /// Threads of the team that is installed that one operation may use.
     pub threads: usize,
 }
 
@@ -23,13 +24,13 @@ pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a
 /// A weight `[out, in]` and a bias `[out]`.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    weight: Tensor,
+    weight: Weight,
     bias: Option<Tensor>,
 }
 
 impl Linear {
     /// From a weight `[out, in]` and a bias `[out]`.
-    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
+    pub fn new(weight: Weight, bias: Option<Tensor>) -> Self {
         Self { weight, bias }
     }
 
@@ -38,43 +39,11 @@ impl Linear {
     /// # Errors
     /// Shapes or types that do not fit.
     pub fn forward(&self, run: Run, x: &Tensor) -> Result<Tensor> {
-        let product = x.apply_op2_no_bwd(&self.weight, &Product(run))?;
+        let product = self.weight.product(run, x)?;
         match &self.bias {
             Some(bias) => product.broadcast_add(bias),
             None => Ok(product),
         }
-    }
-}
-
-struct Product(Run);
-
-impl CustomOp2 for Product {
-    fn name(&self) -> &'static str {
-        "invariant-product"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        w: &CpuStorage,
-        w_layout: &Layout,
-    ) -> Result<(CpuStorage, candle_core::Shape)> {
-        let ((rows, inner), (columns, width)) = (x_layout.shape().dims2()?, w_layout.shape().dims2()?);
-        if inner != width {
-            bail!("a product of [{rows}, {inner}] with [{columns}, {width}]");
-        }
-        let mut out = vec![0.0; rows * columns];
-        let shape = Shape { rows, columns, inner };
-        kernel::product(
-            self.0.unit,
-            values(x, x_layout)?,
-            values(w, w_layout)?,
-            &mut out,
-            shape,
-            self.0.threads,
-        );
-        Ok((CpuStorage::F32(out), (rows, columns).into()))
     }
 }
 

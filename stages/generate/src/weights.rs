@@ -1,10 +1,12 @@
-//! Tensors of a checkpoint, memory-mapped and converted to the compute type.
+//! Tensors of a checkpoint, memory-mapped: matrices are used where they lie, vectors are converted to the compute type.
 
 use crate::checkpoint::Checkpoint;
+use crate::weight::Weight;
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use fracture_stage::Error;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// The tensors of a model, taken one by one; what is left at the end was not understood.
 pub struct Weights {
@@ -16,7 +18,7 @@ pub struct Weights {
 }
 
 enum Source {
-    Mapped(MmapedSafetensors),
+    Mapped(Arc<MmapedSafetensors>),
     Memory(HashMap<String, Tensor>),
 }
 
@@ -27,8 +29,8 @@ impl Weights {
     /// Files that cannot be mapped.
     pub fn open(checkpoint: &Checkpoint, dtype: DType, device: &Device) -> Result<Self, Error> {
         let place = checkpoint.directory().display().to_string();
-        // SAFETY: the maps are read while tensors are copied out of them. A file that another process cuts short in
-        // that moment ends this one with SIGBUS; lengths were checked when the checkpoint was opened.
+        // SAFETY: the maps are read as long as the model lives. A file that another process cuts short meanwhile ends
+        // this one with SIGBUS; lengths were checked when the checkpoint was opened.
         let mapped = unsafe { MmapedSafetensors::multi(checkpoint.shards()) };
         let mapped = mapped.map_err(|cause| {
             Error::input(format!("{place}: weights cannot be mapped"))
@@ -37,7 +39,7 @@ impl Weights {
         })?;
         let left = checkpoint.tensors().keys().cloned().collect();
         Ok(Self {
-            source: Source::Mapped(mapped),
+            source: Source::Mapped(Arc::new(mapped)),
             dtype,
             device: device.clone(),
             left,
@@ -65,22 +67,48 @@ impl Weights {
         }
     }
 
-    /// The tensor `name` of exactly `shape`, contiguous.
+    /// The matrix `name` of exactly `[rows, columns]`, in its own type and, where it is mapped, in its place.
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Weight, Error> {
+        if let Source::Mapped(mapped) = &self.source
+            && let Some(weight) = Weight::mapped(mapped, name, rows, columns)
+        {
+            self.left.remove(name);
+            return Ok(weight);
+        }
+        let tensor = self.read(name, &[rows, columns])?;
+        Weight::new(&tensor).map_err(|cause| self.unreadable(name, cause))
+    }
+
+    /// The tensor `name` of exactly `shape`, contiguous, in the compute type.
     ///
     /// # Errors
     /// A missing tensor, another shape, an element type that is not f32, f16 or bf16.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
+        let tensor = self.read(name, shape)?;
+        tensor
+            .to_dtype(self.dtype)
+            .and_then(|tensor| tensor.contiguous())
+            .map_err(|cause| self.unreadable(name, cause))
+    }
+
+    fn unreadable(&self, name: &str, cause: candle_core::Error) -> Error {
+        Error::input(format!("{}: tensor {name} cannot be read", self.place)).cause(cause)
+    }
+
+    /// A tensor in its own type, checked.
+    fn read(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
         if !self.has(name) {
             return Err(Error::input(format!("{}: tensor {name} is missing", self.place))
                 .hint("config.json and the weights do not belong together; fetch the checkpoint again"));
         }
-        let failed = |cause: candle_core::Error| {
-            Error::input(format!("{}: tensor {name} cannot be read", self.place)).cause(cause)
-        };
         let tensor = match &self.source {
-            Source::Mapped(mapped) => mapped.load(name, &self.device).map_err(failed)?,
-            Source::Memory(tensors) => tensors[name].to_device(&self.device).map_err(failed)?,
+            Source::Mapped(mapped) => mapped.load(name, &self.device),
+            Source::Memory(tensors) => tensors[name].to_device(&self.device),
         };
+        let tensor = tensor.map_err(|cause| self.unreadable(name, cause))?;
         if tensor.dims() != shape {
             return Err(Error::input(format!(
                 "{}: tensor {name} has the shape {:?}, config.json asks for {shape:?}",
@@ -96,10 +124,7 @@ impl Weights {
             );
         }
         self.left.remove(name);
-        tensor
-            .to_dtype(self.dtype)
-            .and_then(|tensor| tensor.contiguous())
-            .map_err(failed)
+        Ok(tensor)
     }
 
     /// Checks that every tensor was used, but for those that models carry without need.

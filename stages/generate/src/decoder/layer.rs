@@ -49,7 +49,7 @@ pub(super) fn norm(config: &Config, weights: &mut Weights, name: &str, width: us
 
 /// A projection with the bias that the checkpoint has for it, if any: a bias is never dropped.
 fn linear(weights: &mut Weights, name: &str, out: usize, inner: usize) -> Result<Linear, Error> {
-    let weight = weights.take(&format!("{name}.weight"), &[out, inner])?;
+    let weight = weights.matrix(&format!("{name}.weight"), out, inner)?;
     let bias = format!("{name}.bias");
     let bias = if weights.has(&bias) {
         Some(weights.take(&bias, &[out])?)
@@ -61,12 +61,11 @@ fn linear(weights: &mut Weights, name: &str, out: usize, inner: usize) -> Result
 
 /// Projections that lie below one another in one matrix.
 fn fused(weights: &mut Weights, name: &str, outs: &[usize], inner: usize) -> Result<Vec<Linear>, Error> {
-    let all = weights.take(&format!("{name}.weight"), &[outs.iter().sum(), inner])?;
+    let all = weights.matrix(&format!("{name}.weight"), outs.iter().sum(), inner)?;
     let mut from = 0;
     outs.iter()
         .map(|&out| {
-            // A copy of its own, so that the whole can be freed.
-            let part = all.narrow(0, from, out).and_then(|part| part.force_contiguous());
+            let part = all.narrow(from, out);
             from += out;
             let part = part.map_err(|cause| Error::internal(format!("{name} could not be split")).cause(cause))?;
             Ok(Linear::new(part, None))

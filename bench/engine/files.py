@@ -36,12 +36,12 @@ def project(folder):
     return folder
 
 
-def plans(program, folder):
-    """The first plan, which hashes, and the best of five after it."""
+def runs(program, folder):
+    """The first run, which hashes, and the best of five after it, which do nothing."""
     # A file that was touched in this tick is not trusted yet.
     time.sleep(2.5)
-    first, _ = run([program, "plan", "files.yaml"], folder)
-    return first, min(run([program, "plan", "files.yaml"], folder)[0] for _ in range(5))
+    first, _ = run([program, "run", "files.yaml"], folder)
+    return first, min(run([program, "run", "files.yaml"], folder)[0] for _ in range(5))
 
 
 def main():
@@ -61,20 +61,28 @@ def main():
             for _ in range(int(arguments.gigabytes * 1e9) >> 24):
                 big.write(block)
         size = (one / "inputs/big").stat().st_size
-        first, after = plans(program, one)
-        speed = size / (first - after) / 1e9
-        print(f"fracture: {size / 1e9:.1f} GB hashed in {first - after:.2f} s, {speed:.2f} GB/s")
+        # The best of three first runs, each with a memory of its own: the first of all fills the page cache.
+        times = []
+        for number in range(3):
+            os.environ["XDG_CACHE_HOME"] = str(folder / f"cache-{number}")
+            first, after = runs(program, one)
+            times.append(first - after)
+            shutil.rmtree(one / ".fracture")
+        speed = size / min(times) / 1e9
+        print(f"fracture: {size / 1e9:.1f} GB hashed in {min(times):.2f} s, {speed:.2f} GB/s")
         if shutil.which(arguments.b3sum):
             seconds = min(run([arguments.b3sum, "inputs/big"], one)[0] for _ in range(3))
-            print(f"b3sum:    {seconds:.2f} s, {size / seconds / 1e9:.2f} GB/s; fracture has {speed * seconds * 1e9 / size:.0%} of it")
+            share = speed * seconds * 1e9 / size
+            print(f"b3sum:    {seconds:.2f} s, {size / seconds / 1e9:.2f} GB/s; fracture has {share:.0%} of it")
         shutil.rmtree(one)
         small, large = project(folder / "small"), project(folder / "large")
         for number in range(20):
             (small / f"inputs/{number}").write_bytes(os.urandom(100_000))
             with open(large / f"inputs/{number}", "wb") as sparse:
                 sparse.truncate(arguments.sparse * 10**9 // 20)
-        (_, two_megabytes), (hashed, sparse) = plans(program, small), plans(program, large)
-        print(f"{arguments.sparse} GB of sparse files: hashed once in {hashed:.1f} s; a no-op {sparse * 1e3:.1f} ms, over 2 MB {two_megabytes * 1e3:.1f} ms")
+        (_, two_megabytes), (hashed, sparse) = runs(program, small), runs(program, large)
+        print(f"{arguments.sparse} GB of sparse files: hashed once in {hashed:.1f} s")
+        print(f"a no-op run over them {sparse * 1e3:.1f} ms, over 2 MB {two_megabytes * 1e3:.1f} ms")
 
 
 main()

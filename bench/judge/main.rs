@@ -1,6 +1,6 @@
 //! Scores texts with the classifier of the `judge` stage and prints, as JSON, texts a second and the peak of memory.
 //!
-//!     judge FOLDER TEXTS.jsonl [--threads N] [--texts N] [--largest]
+//!     judge FOLDER TEXTS.jsonl [--threads N] [--texts N] [--length N] [--largest]
 //!
 //! `--largest` scores nothing but one batch of the longest texts, for the peak of memory that one batch needs. `run.py` calls
 //! this beside the same model in Python.
@@ -19,17 +19,20 @@ struct Arguments {
     texts: PathBuf,
     threads: usize,
     count: usize,
+    length: Option<usize>,
     largest: bool,
 }
 
 fn arguments() -> Result<Arguments, Error> {
-    let usage = || Error::pipeline("usage: judge FOLDER TEXTS.jsonl [--threads N] [--texts N] [--largest]");
+    let usage =
+        || Error::pipeline("usage: judge FOLDER TEXTS.jsonl [--threads N] [--texts N] [--length N] [--largest]");
     let mut given = std::env::args().skip(1);
     let mut arguments = Arguments {
         folder: given.next().ok_or_else(usage)?.into(),
         texts: given.next().ok_or_else(usage)?.into(),
         threads: 2,
-        count: 4000,
+        count: 3000,
+        length: None,
         largest: false,
     };
     while let Some(name) = given.next() {
@@ -37,6 +40,7 @@ fn arguments() -> Result<Arguments, Error> {
         match name.as_str() {
             "--threads" => arguments.threads = number()?,
             "--texts" => arguments.count = number()?,
+            "--length" => arguments.length = Some(number()?),
             "--largest" => arguments.largest = true,
             _ => return Err(usage()),
         }
@@ -93,6 +97,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let options = Options {
         threads: arguments.threads,
+        max_length: arguments.length,
         ..Options::default()
     };
     let runtime = Runtime::load(&RuntimeOptions::from_env(false), &mut |_| ())?;

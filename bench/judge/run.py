@@ -4,10 +4,10 @@
     cargo build --release --bin bench-judge
     python bench/judge/run.py --model FOLDER --texts TEXTS.jsonl
 
-Rounds alternate between the three, so that a noise of the machine meets all; medians and ratios are printed.
+Rounds alternate between the three, so that a noise of the machine meets all; medians and ratios are printed. Half a minute.
 Usual: one session of two threads, all texts tokenized at once, sorted by length, batches of 32 padded to their longest.
-Best: two processes side by side, each with half of the texts and a session of one thread, sorted, small batches (the best of
-several sizes).
+Best: two processes side by side, each with half of the texts and a session of one thread, sorted, small batches (of several
+sizes the one that was fastest in a first round).
 """
 
 import argparse
@@ -111,8 +111,8 @@ def main():
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--texts", type=Path, required=True)
     parser.add_argument("--length", type=int, default=256, help="where texts are truncated, tokens")
-    parser.add_argument("--count", type=int, default=4000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--count", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--program", type=Path, default=ROOT / "target/release/bench-judge")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -125,22 +125,24 @@ def main():
 
     again = [sys.executable, __file__, "--model", arguments.model, "--texts", arguments.texts, "--length", arguments.length,
              "--count", arguments.count, "--only"]
-    ours = [arguments.program, arguments.model, arguments.texts, "--threads", 2, "--texts", arguments.count]
-    call = lambda words: subprocess.run([str(w) for w in words], check=True, capture_output=True, text=True).stdout
-    kinds = ["usual", "best:4", "best:8", "best:16"]
-    speeds = {name: [] for name in ["ours", *kinds]}
+    ours = [arguments.program, arguments.model, arguments.texts, "--threads", 2, "--texts", arguments.count, "--length",
+            arguments.length]
+    call = lambda words: subprocess.run([str(w) for w in words], check=True, capture_output=True, text=True, timeout=60).stdout
+    python = lambda kind: arguments.count / float(call([*again, kind]))
+    first = {kind: python(kind) for kind in ["best:4", "best:8", "best:16"]}
+    fastest = max(first, key=first.get)
+    speeds = {"ours": [], "usual": [], fastest: [first[fastest]]}
     for _ in range(arguments.rounds):
         result = json.loads(call(ours))
         assert result["texts"] == arguments.count, result
         speeds["ours"].append(result["per_second"])
-        for kind in kinds:
-            speeds[kind].append(arguments.count / float(call([*again, kind])))
+        for kind in ["usual", fastest]:
+            speeds[kind].append(python(kind))
     median = {name: statistics.median(values) for name, values in speeds.items()}
     for name, values in speeds.items():
         print(f"{name:8} {median[name]:8.0f} texts/s   (from {min(values):.0f} to {max(values):.0f})")
-    top = max(median[kind] for kind in kinds[1:])
     print(f"ours / usual = {median['ours'] / median['usual']:.2f} (at least 1.20)")
-    print(f"ours / best  = {median['ours'] / top:.2f} (at least 0.95)")
+    print(f"ours / best  = {median['ours'] / median[fastest]:.2f} (at least 0.95)")
     one = json.loads(call([*ours, "--largest"]))
     print(f"peak memory  = {result['peak_kib'] / 1024:.0f} MiB, of one largest batch {one['peak_kib'] / 1024:.0f} MiB: "
           f"{result['peak_kib'] / one['peak_kib']:.2f} (at most 1.50)")

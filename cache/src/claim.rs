@@ -126,7 +126,7 @@ impl Claims {
         Self {
             store: store.clone(),
             folder,
-            text: format!("{}\n{place}\n{owner}\n", std::process::id()),
+            text: format!("{}\n{place}\n{owner}\n", live::process()),
             place,
             stale_after,
             watch: Mutex::default(),

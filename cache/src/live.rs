@@ -6,8 +6,8 @@
 //! ROOT/live/run-…  gc-…   one file a process, touched every few seconds; its owner, machine and process id
 //! ```
 //!
-//! A file that was not touched for minutes, by the file system's own clock, or whose process is dead on this machine,
-//! belongs to nobody.
+//! A file of a process of this machine belongs to it as long as that process is there, suspended or not. That of another
+//! machine's process belongs to nobody when it was not touched for minutes, by the file system's own clock.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -65,7 +65,7 @@ pub fn announce(store: &Store, role: Role, owner: &str) -> Result<Presence> {
     // Under its final name only when it is whole: half a file would read as a process of another machine.
     let staged = folder.join(format!(".{name}"));
     let written = File::create(&staged).and_then(|mut file| {
-        file.write_all(format!("{}\n{}\n{owner}\n", std::process::id(), place()).as_bytes())?;
+        file.write_all(format!("{}\n{}\n{owner}\n", process(), place()).as_bytes())?;
         fs::rename(&staged, &path)?;
         Ok(file)
     });
@@ -129,7 +129,12 @@ pub fn present(store: &Store, role: Role, ours: Option<&Presence>) -> Result<Vec
         let age = now.duration_since(touched).unwrap_or_default();
         let mut lines = text.lines();
         let (id, place_of_owner) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-        if age > STALE || (place_of_owner == place() && is_dead(id)) {
+        let gone = if place_of_owner == place() {
+            is_dead(id)
+        } else {
+            age > STALE
+        };
+        if gone {
             if !store.is_read_only() {
                 drop(fs::remove_file(&path));
             }
@@ -159,23 +164,45 @@ pub fn clock(store: &Store) -> Result<SystemTime> {
     now.map_err(|source| StoreError::io("write", &path, source))
 }
 
-/// What tells this machine, since its start and as this container sees its processes, from others.
+/// What tells this machine, since its start and as this container sees its processes, from others. Where nothing does, it
+/// is no other's place and no second time its own: silence alone tells then.
 pub(crate) fn place() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let boot = read("/proc/sys/kernel/random/boot_id");
+    if boot.is_empty() {
+        return crate::log::unique_name();
+    }
     let space = fs::read_link(Path::new("/proc/self/ns/pid")).unwrap_or_default();
-    format!(
-        "{} {} {}",
-        read("/proc/sys/kernel/hostname"),
-        read("/proc/sys/kernel/random/boot_id"),
-        space.display()
-    )
+    format!("{} {boot} {}", read("/proc/sys/kernel/hostname"), space.display())
 }
 
-/// Whether no process of this machine has that id. `false` where that can not be told.
-pub(crate) fn is_dead(id: &str) -> bool {
-    let process = id.parse().ok().and_then(rustix::process::Pid::from_raw);
-    let there = process.map(rustix::process::test_kill_process);
-    there == Some(Err(rustix::io::Errno::SRCH))
+/// This process, as [`is_dead`] knows it: its id, and when it started, since ids are given again.
+pub(crate) fn process() -> String {
+    let id = std::process::id().to_string();
+    match started(&id) {
+        Some(time) => format!("{id} {time}"),
+        None => id,
+    }
+}
+
+/// When a process of this machine started, in ticks since the machine did.
+fn started(id: &str) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name in brackets may hold anything; the 22nd field is the 20th after it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(19).map(str::to_owned)
+}
+
+/// Whether a process of this machine is no more. `false` where that can not be told.
+pub(crate) fn is_dead(process: &str) -> bool {
+    let (id, start) = process.split_once(' ').unwrap_or((process, ""));
+    let Some(known) = id.parse().ok().and_then(rustix::process::Pid::from_raw) else {
+        return false;
+    };
+    match rustix::process::test_kill_process(known) {
+        Err(error) => error == rustix::io::Errno::SRCH,
+        Ok(()) => !start.is_empty() && started(id).is_some_and(|other| other != start),
+    }
 }
 
 #[cfg(test)]
@@ -215,5 +242,28 @@ mod tests {
         silent.set_modified(SystemTime::now() - 2 * STALE).unwrap();
         assert_eq!(present(&store, Role::Run, None).unwrap(), ["far"]);
         assert!(!live.join("run-silent").exists());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_process_of_this_machine_may_be_silent_and_its_id_may_be_given_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), &StoreOptions::default()).unwrap();
+        let live = folder.path().join("live");
+        fs::create_dir_all(&live).unwrap();
+        let silent = |name: &str, process: &str| {
+            let path = live.join(name);
+            fs::write(&path, format!("{process}\n{}\n{name}\n", place())).unwrap();
+            let past = SystemTime::now() - 2 * STALE;
+            File::options()
+                .append(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(past)
+                .unwrap();
+        };
+        silent("run-suspended", &process());
+        silent("run-reused", &format!("{} 1", std::process::id()));
+        assert_eq!(present(&store, Role::Run, None).unwrap(), ["run-suspended"]);
     }
 }

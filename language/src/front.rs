@@ -111,7 +111,10 @@ fn substituted(node: &Node, profile: &str, env: &dyn Fn(&str) -> Option<String>,
         vars: Some(vars.as_ref().unwrap_or(&empty)),
         ..scope
     };
-    let models = node.get("models").map(|models| substitute(models, &scope, sink));
+    let models = node.get("models").map(|models| {
+        check_addresses(models, sink);
+        substitute(models, &scope, sink)
+    });
     let scope = Scope {
         models: Some(models.as_ref().unwrap_or(&empty)),
         ..scope
@@ -128,6 +131,26 @@ fn substituted(node: &Node, profile: &str, env: &dyn Fn(&str) -> Option<String>,
     });
     let entries = entries.collect();
     Node::new(Tree::Map(entries), &node.mark)
+}
+
+/// What the environment holds does not enter an address: it would be stored and shown.
+fn check_addresses(models: &Node, sink: &mut Sink) {
+    for model in models.entries() {
+        let Some(address) = model.value.get("base_url") else {
+            continue;
+        };
+        if address.text().is_some_and(|text| text.contains("${env.")) {
+            let wrong = Diagnostic::error(format!(
+                "`base_url` of the model `{}` takes nothing from the environment",
+                model.key
+            ));
+            sink.push(
+                wrong
+                    .at(&address.mark, "it would be stored")
+                    .hint("write the address here, or give it with --set; a key comes in by api_key_env"),
+            );
+        }
+    }
 }
 
 /// Only inside `with:` are matrix variables known.

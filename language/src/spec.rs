@@ -92,6 +92,81 @@ pub struct ModelEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub tokens_per_minute: Option<u32>,
+    /// How a served model is asked: `chat` (messages; the default) or `completions` (a text that it continues).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// How long one request to a served model may take: seconds, or a text such as `90s`, `10m` (default 5 minutes).
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    #[schemars(schema_with = "duration_schema")]
+    pub timeout: Value,
+    /// How often a request to a served model is tried again (default 8).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// The share of a served model's rows that may fail before the run stops (default 0.05).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub max_error_rate: Option<f64>,
+    /// What a served model costs, for the run's summary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
+    /// Fields that go into every request to a served model, e.g. `{ top_k: 40 }`; they are part of the key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra: BTreeMap<String, Value>,
+    /// What the endpoint of a served model does not take.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<Lack>,
+    /// The field that bounds a served model's completions (default: `max_completion_tokens` for chats with the public
+    /// API, else `max_tokens`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_limit: Option<TokenLimit>,
+}
+
+/// How a served model is asked.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// With messages; the server applies its chat template.
+    Chat,
+    /// With a text that it continues.
+    Completions,
+}
+
+/// What a million tokens cost, in any currency.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// Of prompts.
+    #[schemars(range(min = 0.0))]
+    pub input: f64,
+    /// Of completions.
+    #[schemars(range(min = 0.0))]
+    pub output: f64,
+}
+
+/// What an endpoint does not take.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Lack {
+    /// No seed is sent: samples differ by the server's own chance.
+    Seed,
+    /// No temperature is sent; it must be 1.
+    Temperature,
+    /// `top_p` must be 1.
+    TopP,
+    /// No `stop`.
+    Stop,
+    /// No log-probabilities.
+    Logprobs,
+}
+
+/// The field that bounds a completion.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenLimit {
+    /// `max_tokens`.
+    MaxTokens,
+    /// `max_completion_tokens`.
+    MaxCompletionTokens,
 }
 
 /// A stage.

@@ -162,6 +162,10 @@ fn stage(entry: &Entry, document: &Document, catalogue: &[Declaration], sink: &m
             &own.mark
         },
     );
+    let declaration = declaration.map(|kind| Declaration {
+        shape: shape(kind, &with, sink),
+        ..kind
+    });
     let matrix = match node.get("matrix") {
         Some(matrix) => Matrix::read(matrix, sink),
         None => Some(Matrix::default()),
@@ -185,6 +189,16 @@ fn stage(entry: &Entry, document: &Document, catalogue: &[Declaration], sink: &m
     };
     draft.per = per(node, &draft, sink);
     draft
+}
+
+/// The shape of a stage, which for some kinds a parameter says. It decides which tasks there are, so no task can choose it.
+fn shape(kind: Declaration, with: &Node, sink: &mut Sink) -> Shape {
+    let chosen = with.get("shape").filter(|_| kind.shape == Shape::Either);
+    if let Some(node) = chosen.filter(|node| matches!(node.tree, Tree::Template(_))) {
+        let wrong = Diagnostic::error("`shape` can not depend on the matrix: it decides which tasks there are");
+        sink.push(wrong.at(&node.mark, "say `map` or `reduce`"));
+    }
+    kind.shape.chosen(chosen.and_then(Node::text))
 }
 
 fn per(node: &Node, stage: &StageDraft, sink: &mut Sink) -> Vec<(String, Mark)> {

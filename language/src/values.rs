@@ -111,7 +111,10 @@ fn known(column: &str, sources: &[SourceRef], tasks: &[Task]) -> Option<BTreeSet
         match task.implementation.values(column) {
             _ if source.output.is_some() => return None,
             Some(values) => found.extend(values),
-            None if task.declaration.shape == Shape::Map => open.extend(&task.inputs.first()?.sources),
+            // What a kind with any ports puts in place of a column is known to nobody.
+            None if task.declaration.shape == Shape::Map && !task.declaration.any_ports => {
+                open.extend(&task.inputs.first()?.sources)
+            }
             None => return None,
         }
     }

@@ -12,7 +12,7 @@ use fracture_stage::Error;
 use serde_json::{Value, json};
 
 use super::failure::{Exit, Failure, printable};
-use super::gc::Holdings;
+use super::holdings::Holdings;
 use super::project::Project;
 use super::units::{age_text, bytes_text, columns};
 use super::{SpecArgs, StoreArgs, print, tables};
@@ -262,6 +262,10 @@ fn check(store: &Store, as_json: bool) -> Result<Exit, Failure> {
     }
     let objects = inventory::objects(store).map_err(store_error)?;
     let bar = indicatif::ProgressBar::new(objects.iter().map(|object| object.size).sum());
+    let template = "{bar:24} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    if let Ok(style) = indicatif::ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("━╸─"));
+    }
     let found = inventory::verify(store, &objects, &expected, &|bytes| bar.inc(bytes));
     bar.finish_and_clear();
     let mut damaged = Vec::new();

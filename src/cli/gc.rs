@@ -1,24 +1,22 @@
-//! `gc`: what no lock file and no recent run holds is removed from the store.
+//! `gc`: what no lock file, no recent run and no pin holds is removed from the store.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use fracture_cache::digest::Action;
-use fracture_cache::gc::{Decision, Entry, Root, Rules, Segment, decide, over_budget};
+use fracture_cache::gc::{Decision, Root, Rules, Segment, decide, over_budget};
 use fracture_cache::inventory::{self, Leftover};
 use fracture_cache::live::{Presence, Role, announce, clock, present};
-use fracture_cache::{Digest, Memo, Record, Records, Store};
+use fracture_cache::{Memo, Records, Store};
 use fracture_stage::{Error, ErrorKind};
 use serde_json::{Value, json};
 
 use super::failure::{Exit, Failure, printable};
+use super::holdings::Holdings;
 use super::units::{age_text, bytes, bytes_text, columns, duration};
 use super::{StoreArgs, print, runs};
-use crate::engine::history::{RunRecord, runs as recorded_runs};
-use crate::engine::pins::{Pin, pins};
-use crate::engine::projects::{Reached, forget, reach};
+use crate::engine::projects::forget;
 use crate::engine::store_error;
 
 /// What was written or used more recently than this is never removed: something at work may need it.
@@ -57,121 +55,6 @@ pub struct GcArgs {
     /// Forget a lock file that is gone for good, so that it holds nothing any more.
     #[arg(long, value_name = "LOCK")]
     forget: Vec<PathBuf>,
-}
-
-/// What a store holds and who holds it.
-pub struct Holdings {
-    /// The standing records, and those that diverge from them.
-    pub records: Vec<Record>,
-    /// The names of tasks by action, from the runs and the lock files.
-    pub names: HashMap<Digest<Action>, String>,
-    /// When a run used an action last.
-    pub used: HashMap<Digest<Action>, SystemTime>,
-    /// The lock files.
-    pub projects: Vec<Reached>,
-    /// The runs, the latest first.
-    pub runs: Vec<(RunRecord, SystemTime)>,
-    /// What people pinned.
-    pub pins: Vec<Pin>,
-}
-
-impl Holdings {
-    /// Reads what there is to know of a store.
-    ///
-    /// # Errors
-    /// When a part of it can not be read.
-    pub fn read(store: &Store) -> Result<Self, Error> {
-        let index = Records::open(store).map_err(store_error)?;
-        let mut records = index.divergences().map_err(store_error)?;
-        let mut actions = index.actions();
-        actions.sort_by_key(|action| *action.as_bytes());
-        for action in actions {
-            records.extend(index.by_action(&action).map_err(store_error)?);
-        }
-        let (runs, _) = recorded_runs(store)?;
-        let projects = reach(store)?;
-        let (mut names, mut used) = (HashMap::new(), HashMap::new());
-        for (run, ended) in &runs {
-            for task in &run.tasks {
-                let Some(action) = task.action else { continue };
-                names.entry(action).or_insert_with(|| task.task.clone());
-                let last = used.entry(action).or_insert(*ended);
-                *last = (*last).max(*ended);
-            }
-        }
-        for project in &projects {
-            for (task, actions) in &project.registration.actions {
-                for action in actions {
-                    names.entry(*action).or_insert_with(|| task.clone());
-                }
-            }
-        }
-        let pins = pins(store)?;
-        for pin in &pins {
-            names.entry(pin.action).or_insert_with(|| pin.task.clone());
-        }
-        Ok(Self {
-            records,
-            names,
-            used,
-            projects,
-            runs,
-            pins,
-        })
-    }
-
-    /// The name of a task that an action was, else its digest.
-    pub fn name(&self, action: &Digest<Action>) -> String {
-        self.names.get(action).cloned().unwrap_or_else(|| action.short())
-    }
-
-    fn entries(&self) -> Vec<Entry> {
-        let entry = |record: &Record| Entry {
-            action: record.action,
-            objects: record
-                .outputs
-                .iter()
-                .flat_map(|output| output.artifact.objects())
-                .map(|(blob, _)| *blob)
-                .collect(),
-            used: self.used.get(&record.action).copied(),
-        };
-        self.records.iter().map(entry).collect()
-    }
-
-    fn roots(&self, keep_runs: usize, forgotten: &[PathBuf]) -> Vec<Root> {
-        let projects = self.projects.iter().map(|project| &project.registration);
-        let projects = projects
-            .filter(|project| !forgotten.contains(&project.lock))
-            .map(|project| Root {
-                holder: format!("lock file {}", project.lock.display()),
-                actions: project.actions.values().flatten().copied().collect(),
-            });
-        let runs = self.runs.iter().take(keep_runs).map(|(run, _)| Root {
-            holder: format!("run {}", run.id),
-            actions: run.tasks.iter().filter_map(|task| task.action).collect(),
-        });
-        let pins = self.pins.iter().map(|pin| Root {
-            holder: format!("pin {}", pin.task),
-            actions: [pin.action].into(),
-        });
-        projects.chain(runs).chain(pins).collect()
-    }
-
-    /// The records that say something still: their results are held, or some of what they made is there.
-    fn worth_keeping(&self, store: &Store, decision: &Decision) -> HashSet<Digest<Action>> {
-        let there = |record: &&Record| {
-            let mut objects = record
-                .outputs
-                .iter()
-                .flat_map(|output| output.artifact.objects())
-                .peekable();
-            decision.held.contains_key(&record.action)
-                || objects.peek().is_none()
-                || objects.any(|(digest, size)| store.contains(digest, size))
-        };
-        self.records.iter().filter(there).map(|record| record.action).collect()
-    }
 }
 
 /// Everything that a collection would do.

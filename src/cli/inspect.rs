@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use fracture_hub::Settings;
 use serde_json::{Value, json};
 
 use super::failure::{Exit, Failure};
@@ -36,7 +37,7 @@ pub fn schema() -> Result<Exit, Failure> {
 
 /// Checks what fracture needs from this machine.
 pub fn doctor(args: &DoctorArgs, as_json: bool) -> Result<Exit, Failure> {
-    let checks = [onnx_runtime(args.offline), cpu(), cache_folder()];
+    let checks = [onnx_runtime(args.offline), cpu(), cache_folder(), hub(args.offline)];
     let good = checks.iter().all(|check| check["ok"].as_bool() == Some(true));
     let mut text = String::new();
     if as_json {
@@ -80,6 +81,37 @@ fn cpu() -> Value {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let detail = format!("{}, {cores} threads", crate::engine::publish::cpu_class());
     json!({ "check": "cpu", "ok": true, "detail": detail, "hint": null })
+}
+
+/// Where models come from, and what is known of who asks.
+fn hub(offline: bool) -> Value {
+    match Settings::from_env(&|name| std::env::var(name).ok(), offline) {
+        Ok(settings) => {
+            let cache = settings.cache.display();
+            let there = if settings.cache.is_dir() {
+                ""
+            } else {
+                " (not there yet)"
+            };
+            let online = match settings.offline {
+                Some(offline) => format!("offline by {}", offline.name()),
+                None => format!("asks {}", settings.endpoint.as_str().trim_end_matches('/')),
+            };
+            let token = match &settings.token_from {
+                Some(from) => format!("token from {from}"),
+                None => "no token".to_owned(),
+            };
+            let hint = settings
+                .keeps_token_back()
+                .then_some("the token is not sent over plain http; give HF_ENDPOINT as https://");
+            json!({ "check": "hub", "ok": true, "detail": format!("{online}, cache {cache}{there}, {token}"), "hint": hint })
+        }
+        Err(error) => {
+            let detail = std::iter::once(&error.message).chain(&error.causes).cloned();
+            let detail = detail.collect::<Vec<_>>().join("; ");
+            json!({ "check": "hub", "ok": false, "detail": detail, "hint": error.hint })
+        }
+    }
 }
 
 fn cache_folder() -> Value {

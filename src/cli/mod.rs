@@ -5,9 +5,11 @@
 mod cache;
 mod diff;
 mod failure;
+mod fetch;
 mod figures;
 mod gc;
 mod graph;
+mod holdings;
 mod inspect;
 mod plan;
 mod progress;
@@ -126,9 +128,12 @@ struct RunArgs {
     /// Fail unless recipes and results are those of the lock file.
     #[arg(long)]
     locked: bool,
-    /// Look pinned revisions up again, instead of taking those of the lock file.
-    #[arg(long, conflicts_with = "locked")]
+    /// Ask the hub for the newest commits of its models' revisions, instead of taking those of the lock file.
+    #[arg(long, conflicts_with_all = ["locked", "offline"])]
     update: bool,
+    /// Draw these tasks of served models anew; earlier results stay in the store.
+    #[arg(long, value_name = "SELECTOR", conflicts_with_all = ["locked", "set"])]
+    refresh: Vec<String>,
     /// Fetch nothing (ONNX Runtime, models).
     #[arg(long)]
     offline: bool,
@@ -163,6 +168,12 @@ struct PlanArgs {
     /// Exit with 3 if anything would run.
     #[arg(long)]
     check: bool,
+    /// Ask the hub for the newest commits of its models' revisions; nothing is fetched.
+    #[arg(long)]
+    update: bool,
+    /// Fail if a model would have to be fetched.
+    #[arg(long, conflicts_with = "update")]
+    offline: bool,
 }
 
 #[derive(Debug, Args)]
@@ -171,6 +182,9 @@ struct WhyArgs {
     spec: SpecArgs,
     /// The task, e.g. `answers[model=pico-faker,decoder=greedy]`, or a stage.
     task: String,
+    /// Ask the hub for the newest commits of its models' revisions; nothing is fetched.
+    #[arg(long)]
+    update: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -308,6 +322,11 @@ fn log(verbose: bool) {
         "error,ort=error"
     };
     let filter = EnvFilter::try_from_env("FRACTURE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    // What goes over the wire to a hub has the user's token in it; whatever is asked for, it is not logged.
+    let filter = ["ureq_proto=off"]
+        .iter()
+        .filter_map(|directive| directive.parse().ok())
+        .fold(filter, EnvFilter::add_directive);
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,17 +1,23 @@
 //! `plan` and `why`.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::failure::{Exit, Failure, printable};
 use super::project::Project;
-use super::{PlanArgs, WhyArgs, print};
+use super::{PlanArgs, SpecArgs, WhyArgs, fetch, print, progress};
+use crate::engine::Workspace;
 use crate::engine::keys::Change;
 use crate::engine::lock::Lock;
-use crate::engine::plan::State;
+use crate::engine::plan::{Plan, State};
 
 /// Says what would run and why.
 pub fn plan(args: &PlanArgs, as_json: bool) -> Result<Exit, Failure> {
-    let (project, workspace, plan) = Project::planned(&args.spec)?;
+    let (project, workspace, plan) = looked_up(&args.spec, args.update, args.offline, as_json)?;
+    if project.models.offline().is_some() {
+        fetch::check_offline(&project, &plan)?;
+    }
     // It says why tasks would run; where none would, nobody asks.
     let lock = if plan.is_done() {
         Lock::default()
@@ -62,7 +68,7 @@ pub fn plan(args: &PlanArgs, as_json: bool) -> Result<Exit, Failure> {
 
 /// Says what a task's key is made of, and what changed since the lock file.
 pub fn why(args: &WhyArgs, as_json: bool) -> Result<Exit, Failure> {
-    let (project, workspace, plan) = Project::planned(&args.spec)?;
+    let (project, workspace, plan) = looked_up(&args.spec, args.update, false, as_json)?;
     let lock = Lock::read(&project.lock_path())?;
     let pipeline = &project.pipeline;
     let tasks = project.select(std::slice::from_ref(&args.task))?;
@@ -121,6 +127,24 @@ pub fn why(args: &WhyArgs, as_json: bool) -> Result<Exit, Failure> {
     }
     print(&text)?;
     Ok(Exit::Done)
+}
+
+/// Plans, at the newest commits of models on a hub when they are asked for.
+fn looked_up(
+    args: &SpecArgs,
+    update: bool,
+    offline: bool,
+    json: bool,
+) -> Result<(Project, Arc<Workspace>, Plan), Failure> {
+    let mut project = Project::read(args, offline, None)?;
+    if update {
+        fetch::update(&project, progress::reader(&project.pipeline, false, json).as_ref())?;
+        project = Project::read(args, offline, Some(Arc::clone(&project.models)))?;
+    }
+    project.warn();
+    let workspace = project.open()?;
+    let plan = project.plan(&workspace)?;
+    Ok((project, workspace, plan))
 }
 
 /// A change as people read it: `parameter temperature: 0.6 → 0.8`.

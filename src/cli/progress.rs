@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fracture_language::Pipeline;
-use fracture_stage::{Error, ErrorKind};
+use fracture_stage::{Error, ErrorKind, Usage};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::failure::{error_json, printable};
@@ -116,6 +116,29 @@ fn stages(pipeline: &Pipeline) -> BTreeMap<String, StageState> {
     stages.collect()
 }
 
+/// Bytes for people.
+fn size_text(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{:.0} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// How far a file from a hub is.
+fn fetch_text(source: &str, file: &str, done: u64, total: u64) -> String {
+    let (source, file) = (printable(source), printable(file));
+    match done < total {
+        true => format!(
+            "fetching {file} of {source}: {} of {}",
+            size_text(done),
+            size_text(total)
+        ),
+        false => format!("fetched {file} of {source} ({})", size_text(total)),
+    }
+}
+
 /// The end of a run in one line.
 pub fn summary_text(summary: &Summary) -> String {
     let tasks = &summary.tasks;
@@ -139,7 +162,28 @@ pub fn summary_text(summary: &Summary) -> String {
     if !row_words.is_empty() {
         text.push_str(&format!("; rows: {}", row_words.join(", ")));
     }
+    if let Some(served) = &summary.served {
+        text.push_str(&format!("; served: {}", served_text(served)));
+    }
     text.push_str(&format!("; {:.1} s", summary.seconds));
+    text
+}
+
+/// `120 requests (3 again), 5300 tokens in, 2100 out, cost 0.0123`.
+fn served_text(served: &Usage) -> String {
+    let mut text = format!("{} requests", served.requests);
+    if served.retries > 0 {
+        text.push_str(&format!(" ({} again)", served.retries));
+    }
+    let tokens = [(served.prompt_tokens, "in"), (served.completion_tokens, "out")];
+    let told = tokens.iter().filter(|(count, _)| *count > 0);
+    let told: Vec<String> = told.map(|(count, way)| format!("{count} tokens {way}")).collect();
+    if !told.is_empty() {
+        text.push_str(&format!(", {}", told.join(", ")));
+    }
+    if let Some(cost) = served.cost {
+        text.push_str(&format!(", cost {cost:.4}"));
+    }
     text
 }
 
@@ -180,12 +224,15 @@ fn said(event: &Event) -> Option<String> {
 /// Plain lines for a pipe.
 struct Lines {
     stages: Mutex<BTreeMap<String, StageState>>,
+    /// When was told last how far a file is.
+    fetching: Mutex<Option<Instant>>,
 }
 
 impl Lines {
     fn new(pipeline: &Pipeline) -> Self {
         Self {
             stages: Mutex::new(stages(pipeline)),
+            fetching: Mutex::default(),
         }
     }
 }
@@ -230,6 +277,19 @@ impl Sink for Lines {
                 stages.insert(stage.clone(), now);
                 line
             }
+            Event::Fetch {
+                source,
+                file,
+                done,
+                total,
+            } => {
+                let mut told = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+                let due = done == total || told.is_some_and(|told| told.elapsed() >= EVERY);
+                if due || told.is_none() {
+                    *told = Some(Instant::now());
+                }
+                due.then(|| fetch_text(source, file, *done, *total))
+            }
             Event::Done { summary } => Some(summary_text(summary)),
             other => said(other),
         };
@@ -243,6 +303,7 @@ impl Sink for Lines {
 struct Bars {
     bars: MultiProgress,
     stages: Mutex<BTreeMap<String, (StageState, ProgressBar)>>,
+    files: Mutex<BTreeMap<String, ProgressBar>>,
 }
 
 impl Bars {
@@ -269,6 +330,7 @@ impl Bars {
         };
         Self {
             stages: Mutex::new(stages(pipeline).into_iter().map(bar).collect()),
+            files: Mutex::default(),
             bars,
         }
     }
@@ -304,6 +366,31 @@ impl Bars {
     }
 }
 
+impl Bars {
+    /// A bar for a file that comes from a hub, gone when it is whole.
+    fn fetch(&self, source: &str, file: &str, done: u64, total: u64) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = format!("{source} {file}");
+        if done < total {
+            let begin = || {
+                let style = ProgressStyle::with_template("{bar:24} {bytes} of {total_bytes}, {bytes_per_sec} {msg}");
+                let style = style
+                    .unwrap_or_else(|_| ProgressStyle::default_bar())
+                    .progress_chars("━╸─");
+                let bar = self.bars.add(ProgressBar::new(total).with_style(style));
+                bar.set_message(printable(&key));
+                bar
+            };
+            files.entry(key.clone()).or_insert_with(begin).set_position(done);
+        } else {
+            if let Some(bar) = files.remove(&key) {
+                bar.finish_and_clear();
+            }
+            let _ = self.bars.println(fetch_text(source, file, done, total));
+        }
+    }
+}
+
 fn time_left(state: &StageState) -> Option<String> {
     let seconds = state.since?.elapsed().as_secs_f64();
     let computed = state.rows_done.saturating_sub(state.reused);
@@ -331,6 +418,12 @@ impl Sink for Bars {
                 self.show(stage, |state| state.rows_arrive(*rows, *reused, unit));
             }
             Event::Progress { stage, rows, units } => self.show(stage, |state| state.progress(*rows, *units)),
+            Event::Fetch {
+                source,
+                file,
+                done,
+                total,
+            } => self.fetch(source, file, *done, *total),
             Event::Started { stage, .. } => self.show(stage, |_| {}),
             Event::Cached { stage, .. } | Event::Finished { stage, .. } => self.show(stage, |state| state.done += 1),
             Event::Done { summary } => {

@@ -1,13 +1,14 @@
 //! `run`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use fracture_stage::Error;
 use serde_json::json;
 
 use super::failure::{Exit, Failure};
 use super::project::{Project, shown};
-use super::{RunArgs, figures, print, progress, runs, tables};
+use super::{RunArgs, fetch, figures, print, progress, runs, tables};
 use crate::engine::event::{Event, Sink as _};
 use crate::engine::lock::Lock;
 use crate::engine::plan::Plan;
@@ -15,13 +16,25 @@ use crate::engine::{RunOptions, history, projects, run as run_pipeline};
 
 /// Runs what is missing, draws the figures, writes the lock file, prints the tables.
 pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
-    let project = Project::compile(&args.spec)?;
+    let mut project = Project::read(&args.spec, args.offline, None)?;
+    let reader = progress::reader(&project.pipeline, args.events.is_some(), json);
+    if args.update {
+        fetch::update(&project, reader.as_ref())?;
+        project = Project::read(&args.spec, args.offline, Some(Arc::clone(&project.models)))?;
+    }
+    if args.locked {
+        fetch::check_pins(&project, json)?;
+    }
+    let mut project = fetch::fetch(&args.spec, project, &args.only, reader.as_ref())?;
     let workspace = project.open()?;
-    let pipeline = &project.pipeline;
-    let reader = progress::reader(pipeline, args.events.is_some(), json);
     // Before any result is looked at: from here on no collection removes one.
     let _present = history::enter(&workspace.store, &runs::surroundings().who, reader.as_ref())?;
-    let plan = project.plan(&workspace)?;
+    let mut plan = project.plan(&workspace)?;
+    if !args.refresh.is_empty() {
+        project.refresh(&args.refresh, &plan)?;
+        plan = project.plan(&workspace)?;
+    }
+    let pipeline = &project.pipeline;
     figures::check_targets(pipeline, &plan)?;
     let lock_path = project.lock_path();
     // Mostly nothing is to be done and the lock file says so; then it is neither taken apart nor written.
@@ -53,21 +66,12 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
     };
     let record = runs::Recording::begin(pipeline, &workspace, args.trace.as_deref())?;
     let sink = record.readers(reader.as_ref());
-    if args.update {
-        sink.event(&Event::Note {
-            task: None,
-            message: nothing_to_update(),
-        });
-    }
     let outcomes = run_pipeline(pipeline, &workspace, plan, &options, &sink)?;
     let drawn = figures::write_all(pipeline, &workspace, &outcomes.plan, &sink)?;
     if locked && args.spec.set.is_empty() {
         projects::register_unchanged(&workspace.store, &lock_path)?;
     } else {
-        let mut after = outcomes.plan.lock(pipeline);
-        if !args.update {
-            after.keep_revisions(&before);
-        }
+        let after = outcomes.plan.lock(pipeline);
         if args.locked && !locked {
             check_outputs(&before, &after, json)?;
         } else if args.spec.set.is_empty() {
@@ -86,10 +90,12 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
             .unwrap_or(&lock_path)
             .display()
             .to_string();
-        print(&format!(
-            "{}\n",
-            json!({ "tasks": summary.tasks, "rows": summary.rows, "seconds": summary.seconds, "lock": lock })
-        ))?;
+        let mut told =
+            json!({ "tasks": summary.tasks, "rows": summary.rows, "seconds": summary.seconds, "lock": lock });
+        if let Some(served) = &summary.served {
+            told["served"] = json!(served);
+        }
+        print(&format!("{told}\n"))?;
     } else {
         tables::print_figures(pipeline, &workspace, &outcomes.plan, &drawn)?;
     }
@@ -104,13 +110,6 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
         });
     }
     Ok(Exit::Done)
-}
-
-/// What `--update` says: only sources on a hub have revisions, and none can be named in this version.
-fn nothing_to_update() -> String {
-    "--update looks nothing up: only models from a hub have revisions, and this version reads none; the lock file pins every \
-     file by its content"
-        .to_owned()
 }
 
 /// The new lock file: the lines of this run, and the old lines of tasks that this run did not reach.
@@ -128,9 +127,7 @@ fn merged(mut after: Lock, before: Lock, plan: &Plan, project: &Project) -> Lock
         }
     }
     if kept {
-        after.files.extend(before.files);
-        after.files.sort_unstable();
-        after.files.dedup();
+        after.add_files(before.files);
     }
     after
 }

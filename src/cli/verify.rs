@@ -32,7 +32,7 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
     };
     let mut listed = Vec::new();
     let mut worst = Agreement::Bits;
-    let (mut missing, mut unverifiable) = (0, 0);
+    let (mut missing, mut unverifiable, mut served) = (0, 0, 0);
     for task in tasks {
         let planned = &plan.tasks[task.id.0 as usize];
         let (Some(result), Some(inputs)) = (&planned.result, plan.inputs(task)) else {
@@ -40,6 +40,19 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
             listed.push(json!({ "task": task.name, "agreement": "not there", "what": null }));
             continue;
         };
+        if let Some(why) = task.implementation.unverifiable() {
+            served += 1;
+            if !as_json {
+                print(&format!(
+                    "{:12} {} ({})\n",
+                    "unverifiable",
+                    printable(&task.name),
+                    printable(&why)
+                ))?;
+            }
+            listed.push(json!({ "task": task.name, "agreement": "unverifiable", "what": why }));
+            continue;
+        }
         let record = workspace.records.by_action(&result.action).map_err(store_error)?;
         let Some(record) = record else {
             missing += 1;
@@ -78,6 +91,9 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
     }
     if unverifiable > 0 {
         eprintln!("{unverifiable} tasks can not be verified without their files; put them back to verify them");
+    }
+    if served > 0 {
+        eprintln!("{served} tasks were given by served models: nobody promises that they come out again");
     }
     if missing > 0 {
         eprintln!("{missing} tasks have no result to verify; `fracture run` computes them");

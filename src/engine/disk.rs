@@ -5,9 +5,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fracture_stage::{Error, Files, Forgotten, Outputs, Schema};
+use fracture_stage::{Error, Files, Forgotten, ModelFiles, Outputs, Schema};
 
 use super::memory::Memory;
+use super::models::Models;
 
 /// Paths relative to a project's root.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub struct Disk {
     folder: Option<PathBuf>,
     /// What is known of files that are not there.
     absent: Option<Arc<Memory>>,
+    /// What is known of models on a hub.
+    models: Option<Arc<Models>>,
 }
 
 impl Disk {
@@ -26,6 +29,7 @@ impl Disk {
             root: root.into(),
             folder: None,
             absent: None,
+            models: None,
         }
     }
 
@@ -47,6 +51,20 @@ impl Disk {
         }
     }
 
+    /// The same with models on a hub.
+    #[must_use]
+    pub fn fetching(self, models: Arc<Models>) -> Self {
+        Self {
+            models: Some(models),
+            ..self
+        }
+    }
+
+    /// What is known of models on a hub.
+    pub fn models(&self) -> Option<&Arc<Models>> {
+        self.models.as_ref()
+    }
+
     /// The memory of files that are not there.
     pub fn absent(&self) -> Option<&Arc<Memory>> {
         self.absent.as_ref()
@@ -63,6 +81,13 @@ impl Files for Disk {
         match path.strip_prefix("~/").zip(std::env::home_dir()) {
             Some((rest, home)) => home.join(rest),
             None => self.root.join(path),
+        }
+    }
+
+    fn model(&self, model: &ModelFiles) -> PathBuf {
+        match &self.models {
+            Some(models) if model.on_hub() => models.folder(model),
+            _ => self.locate(&model.source),
         }
     }
 
@@ -105,6 +130,10 @@ impl Files for Disk {
     }
 
     fn remembered(&self, forgotten: &Forgotten<'_>) -> Option<Outputs<Schema>> {
-        self.absent.as_ref()?.schema(forgotten)
+        let known = self.absent.as_ref().and_then(|memory| memory.schema(forgotten));
+        // The columns of what is still to be fetched are not known.
+        let models = self.models.as_ref();
+        let fetched = models.is_some_and(|models| forgotten.asked.iter().any(|source| models.is_absent(source)));
+        known.or_else(|| fetched.then(|| Outputs::only(Schema::unknown())))
     }
 }

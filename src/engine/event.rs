@@ -1,6 +1,7 @@
 //! What happens during a run, as one stream of events. Progress bars, plain lines, `--events json`, the run's log and the
 //! trace are its readers; nothing else tells the user anything.
 
+use fracture_stage::Usage;
 use serde::{Deserialize, Serialize};
 
 /// The counts of a finished run.
@@ -10,6 +11,9 @@ pub struct Summary {
     pub tasks: TaskCounts,
     /// Raw rows by where they came from.
     pub rows: RowCounts,
+    /// What was used of served models; `None` when none was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<Usage>,
     /// Wall-clock seconds.
     pub seconds: f64,
 }
@@ -117,6 +121,17 @@ pub enum Event {
         task: String,
         /// Its stage.
         stage: String,
+    },
+    /// A file comes from a hub.
+    Fetch {
+        /// The model, as the pipeline names it.
+        source: String,
+        /// The file.
+        file: String,
+        /// Bytes that are here.
+        done: u64,
+        /// Its size.
+        total: u64,
     },
     /// Something the user should know.
     Note {

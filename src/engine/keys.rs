@@ -18,10 +18,27 @@ use super::views::content_digest;
 pub struct FileKey {
     /// What the file is to the stage.
     pub role: String,
-    /// Where it is, relative to the project's root; for people and the lock file, never in a key.
+    /// Where it is: relative to the project's root, or on a hub. For people and the lock file, never in a key.
     pub source: String,
     /// Its digest and size; `None` when it was looked for and is absent.
     pub content: Option<(Digest<Bytes>, u64)>,
+    /// The commit of a hub's file; never in a key.
+    pub commit: Option<Arc<str>>,
+    /// Set when this stands for a model whose files are not here yet: what would be fetched.
+    pub fetch: Option<Arc<str>>,
+}
+
+impl FileKey {
+    /// A file of the project, or a role that was looked for and absent.
+    pub fn new(role: &str, source: impl Into<String>, content: Option<(Digest<Bytes>, u64)>) -> Self {
+        Self {
+            role: role.to_owned(),
+            source: source.into(),
+            content,
+            commit: None,
+            fetch: None,
+        }
+    }
 }
 
 /// An input of a task at plan time.

@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 
 use fracture_cache::Digest;
 use fracture_cache::digest::{Action, Bytes, Recipe, Values};
+use fracture_hub::Reference;
 use fracture_stage::{Error, ErrorKind};
+
+use super::refresh::Refreshed;
 
 /// A task's line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +70,11 @@ impl FileLine {
     }
 }
 
+/// The line of a task that was drawn anew.
+pub fn refresh_line(name: &str, times: u32) -> String {
+    format!("refresh\t{name}\t{times}\n")
+}
+
 /// A lock file's content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lock {
@@ -74,6 +82,8 @@ pub struct Lock {
     pub tasks: BTreeMap<String, Vec<TaskLine>>,
     /// The files.
     pub files: Vec<FileLine>,
+    /// How often tasks of served models were drawn anew, see [`super::refresh`].
+    pub refreshed: Refreshed,
 }
 
 /// Stands where a file has no revision.
@@ -158,6 +168,12 @@ impl Lock {
                 size: number(size)?,
                 blake3: digest(blake3)?,
             }),
+            // Of the two sides of a merge the one that drew last counts.
+            ["refresh", name, times] => {
+                let times = u32::try_from(number(times)?).map_err(|_| format!("`{times}` is too large"))?;
+                let known = self.refreshed.entry((*name).to_owned()).or_default();
+                *known = times.max(*known);
+            }
             _ => return Err("it is neither a `task` line nor a `file` line of six fields".to_owned()),
         }
         Ok(())
@@ -170,6 +186,9 @@ impl Lock {
         files.sort_unstable();
         files.dedup();
         files.iter().for_each(|file| text.push_str(&file.text()));
+        for (name, times) in &self.refreshed {
+            text.push_str(&refresh_line(name, *times));
+        }
         for (name, lines) in &self.tasks {
             lines.iter().for_each(|line| text.push_str(&line.text(name)));
         }
@@ -195,20 +214,36 @@ impl Lock {
         })
     }
 
-    /// Takes over the pinned revisions of files whose content is the same.
-    pub fn keep_revisions(&mut self, before: &Self) {
-        let same = |one: &FileLine, other: &FileLine| {
-            one.source == other.source && one.role == other.role && one.blake3 == other.blake3
+    /// The commits that the files below a model's folder on a hub are pinned to, sorted.
+    pub fn commits(&self, folder: &str) -> Vec<String> {
+        let below = |line: &&FileLine| {
+            let rest = line.source.strip_prefix(folder);
+            line.commit != NO_COMMIT && rest.is_some_and(|rest| rest.starts_with('/'))
         };
-        for file in self.files.iter_mut().filter(|file| file.commit == NO_COMMIT) {
-            let pinned = before
-                .files
-                .iter()
-                .find(|other| other.commit != NO_COMMIT && same(file, other));
-            if let Some(pinned) = pinned {
-                file.commit.clone_from(&pinned.commit);
-            }
-        }
+        let mut commits: Vec<String> = self
+            .files
+            .iter()
+            .filter(below)
+            .map(|line| line.commit.clone())
+            .collect();
+        commits.sort_unstable();
+        commits.dedup();
+        commits
+    }
+
+    /// Adds the files of another lock file. A model on a hub keeps one pin: files at another commit than it has here are
+    /// left out.
+    pub fn add_files(&mut self, files: Vec<FileLine>) {
+        let folder = |line: &FileLine| Reference::of_file(&line.source).map(|(reference, _)| reference.folder());
+        let pins: BTreeMap<String, String> = self
+            .files
+            .iter()
+            .filter(|line| line.commit != NO_COMMIT)
+            .filter_map(|line| Some((folder(line)?, line.commit.clone())))
+            .collect();
+        let stays =
+            |line: &FileLine| folder(line).is_none_or(|folder| pins.get(&folder).is_none_or(|pin| *pin == line.commit));
+        self.files.extend(files.into_iter().filter(stays));
         self.files.sort_unstable();
         self.files.dedup();
     }
@@ -288,6 +323,7 @@ mod tests {
         Lock {
             tasks: tasks.into(),
             files: vec![file],
+            refreshed: [("a".to_owned(), 2)].into(),
         }
     }
 
@@ -307,6 +343,31 @@ mod tests {
         assert_eq!(merged, sample());
         assert_eq!(merged.task("a", &Digest::from_bytes([5; 32])).unwrap().rows, 5);
         assert_eq!(merged.task("a", &Digest::from_bytes([99; 32])).unwrap().rows, 9);
+    }
+
+    #[test]
+    fn a_model_on_a_hub_has_one_pin() {
+        let line = |source: &str, commit: &str| FileLine {
+            source: source.to_owned(),
+            commit: commit.to_owned(),
+            ..sample().files[0].clone()
+        };
+        let mut lock = Lock {
+            files: vec![line("hf://o/m/config.json", "new")],
+            ..Lock::default()
+        };
+        let old = [
+            ("hf://o/m/weights", "old"),
+            ("hf://o/m@v1/weights", "old"),
+            ("local", "-"),
+            ("hf://o/n/x", "old"),
+        ];
+        lock.add_files(old.map(|(source, commit)| line(source, commit)).into());
+        let sources: Vec<&str> = lock.files.iter().map(|line| line.source.as_str()).collect();
+        assert_eq!(
+            sources,
+            ["hf://o/m/config.json", "hf://o/m@v1/weights", "hf://o/n/x", "local"]
+        );
     }
 
     #[test]

@@ -10,7 +10,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
 use fracture_cache::{Artifact, Record, Records, Store, StoreOptions};
+use fracture_hub::Reference;
 use fracture_stage::schema::{Completeness, Field};
+use fracture_stage::source::HUB;
 use fracture_stage::{Error, ErrorKind, Forgotten, Outputs, PartText, Role, Schema};
 use serde_json::Value;
 
@@ -78,8 +80,12 @@ impl Memory {
 
     /// A path of the pipeline as lock files write it: relative to the root where it lies below it.
     fn source(&self, path: &Path) -> String {
+        let inside = path.strip_prefix(&self.root).unwrap_or(path);
+        if let Some(text) = inside.to_str().filter(|text| text.starts_with(HUB)) {
+            return Reference::parse(text).map_or_else(|_| text.to_owned(), |reference| reference.folder());
+        }
         let mut plain = PathBuf::new();
-        for part in path.strip_prefix(&self.root).unwrap_or(path).components() {
+        for part in inside.components() {
             if part != Component::CurDir {
                 plain.push(part);
             }
@@ -103,6 +109,34 @@ impl Memory {
             .collect();
         names.dedup();
         (!names.is_empty()).then_some(names)
+    }
+
+    /// The commits that the files below a model's folder on a hub are pinned to, by the first lock file that pins any.
+    pub fn commits(&self, folder: &str) -> Vec<String> {
+        let mut pins = self.loaded().locks.iter().map(|lock| lock.commits(folder));
+        pins.find(|commits| !commits.is_empty()).unwrap_or_default()
+    }
+
+    /// The sources of the files below a model's folder on a hub that are locked at a commit.
+    pub fn sources(&self, folder: &str, commit: &str) -> Vec<&str> {
+        let prefix = format!("{folder}/");
+        let below = self.loaded().files.range(prefix.clone()..);
+        let below = below.take_while(|(source, _)| source.starts_with(&prefix));
+        let locked = below.filter(|(_, lines)| lines.iter().any(|line| line.commit == commit));
+        locked.map(|(source, _)| source.as_str()).collect()
+    }
+
+    /// Whether a lock file has a file of a hub with that content at that commit.
+    pub fn is_pinned(&self, line: &FileLine, commit: &str) -> bool {
+        let lines = self.loaded().files.get(&line.source).into_iter().flatten();
+        let mut same = lines.filter(|other| other.role == line.role && other.blake3 == line.blake3);
+        same.any(|other| other.commit == commit)
+    }
+
+    /// The content that a file of a hub was locked with at a commit.
+    pub fn pinned(&self, source: &str, role: &str, commit: &str) -> Option<&FileLine> {
+        let mut lines = self.loaded().files.get(source)?.iter();
+        lines.find(|line| line.role == role && line.commit == commit)
     }
 
     /// The line of a file. After a merge there may be several; that of the role is meant, and of these the last.

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use fracture_cache::digest::{Action, Recipe};
 use fracture_cache::{Artifact, Digest};
+use fracture_hub::Reference;
 use fracture_language::{Pipeline, Task, TaskId};
 use fracture_stage::{Error, Inputs, PartText, Shape};
 use serde_json::{Value, json};
 
-use super::keys::{self, Change, Files, RecipeInput, RecipeKeys};
+use super::keys::{self, Change, FileKey, Files, RecipeInput, RecipeKeys};
 use super::lock::{FileLine, Lock, NO_COMMIT, TaskLine};
+use super::models::short;
+use super::refresh::refreshed;
 pub use super::result::TaskResult;
 use super::store_error;
 use super::views::OutputSpec;
@@ -260,6 +263,23 @@ impl Plan {
                 }
             })
             .collect();
+        let to_fetch = planned
+            .files
+            .iter()
+            .filter_map(|file| Some((file, file.fetch.as_ref()?)));
+        let to_fetch: Vec<Change> = to_fetch
+            .map(|(file, what)| Change {
+                part: format!("model {}", file.source),
+                was: None,
+                now: Some(json!(what)),
+            })
+            .collect();
+        because.extend(revisions(&planned.files, lock));
+        if !to_fetch.is_empty() {
+            // What its files are is not known, so nothing else can be compared.
+            because.extend(to_fetch);
+            return because;
+        }
         let before = lock.task(&task.name, &planned.recipe);
         let recorded = before.and_then(|line| workspace.records.by_action(&line.key).ok().flatten());
         match (recorded, &planned.action) {
@@ -307,6 +327,7 @@ impl Plan {
             lock.tasks.insert(task.name.to_string(), vec![planned.line(result)]);
         }
         lock.files = self.lock_files();
+        lock.refreshed = refreshed(pipeline);
         lock
     }
 
@@ -323,7 +344,7 @@ impl Plan {
             Some(FileLine {
                 source,
                 role,
-                commit: NO_COMMIT.to_owned(),
+                commit: file.commit.as_deref().unwrap_or(NO_COMMIT).to_owned(),
                 size,
                 blake3,
             })
@@ -333,6 +354,32 @@ impl Plan {
         lines.dedup();
         lines
     }
+}
+
+/// The revisions on a hub that mean another commit than the lock file says.
+fn revisions(files: &[FileKey], lock: &Lock) -> Vec<Change> {
+    let mut seen = HashSet::new();
+    let hub = files.iter().filter_map(|file| {
+        let commit = file.commit.as_deref()?;
+        let of_file = Reference::of_file(&file.source).map(|(reference, _)| reference);
+        // What is still to be fetched is named as a whole.
+        let reference = of_file.or_else(|| Reference::parse(&file.source).ok())?;
+        Some((reference, commit))
+    });
+    let moved = hub
+        .filter(|(reference, _)| seen.insert(reference.clone()))
+        .filter_map(|(reference, now)| {
+            let folder = format!("{}/", reference.folder());
+            let lines = lock.files.iter().filter(|line| line.source.starts_with(&folder));
+            let commits: Vec<&str> = lines.map(|line| line.commit.as_str()).collect();
+            let was = *commits.last().filter(|_| !commits.contains(&now))?;
+            Some(Change {
+                part: format!("revision of {reference}"),
+                was: Some(json!(short(was))),
+                now: Some(json!(short(now))),
+            })
+        });
+    moved.collect()
 }
 
 /// Says of which task an error speaks.

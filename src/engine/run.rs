@@ -16,7 +16,9 @@ use fracture_cache::digest::Row;
 use fracture_cache::{Digest, Memo};
 use fracture_language::{Pipeline, Task, TaskId};
 use fracture_stage::stage::RowPlan;
-use fracture_stage::{Error, ErrorKind, Executor, Inputs, Outcome, Work};
+use fracture_stage::{Error, ErrorKind, Executor, Inputs, Outcome, Usage, Work};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::MissedTickBehavior;
 
@@ -24,6 +26,7 @@ use super::event::{Event, RowCounts, Sink, Summary, TaskCounts};
 use super::plan::{Plan, TaskResult};
 use super::publish;
 use super::session::{Landed, Queue};
+use super::store_error;
 use super::workspace::Workspace;
 use claimed::Neighbours;
 
@@ -92,8 +95,11 @@ enum Message {
     Opened(Arc<str>, Vec<(String, String)>),
     Landed(Arc<str>, Landed),
     SessionOver(Arc<str>, Option<Box<dyn Executor>>, Result<(), Error>),
-    Flushed(Result<(), Error>),
+    Written(Result<(), Error>),
+    Synced(Result<(), Error>),
+    Interrupted,
     Note(Option<TaskId>, String),
+    Fetch(Event),
 }
 
 /// What a raw row is remembered by.
@@ -156,11 +162,16 @@ struct Dispatcher<'a> {
     /// Tasks that wait for a row.
     waiters: HashMap<RowKey, Vec<TaskId>>,
     busy: usize,
-    flushing: bool,
+    writing: bool,
+    syncing: bool,
+    /// Bounds the work of row-wise tasks beside their sessions: finding out which rows are known, making tables.
+    gate: Arc<Semaphore>,
     cancelled: Arc<AtomicBool>,
     failures: Vec<(TaskId, Error)>,
     tasks: TaskCounts,
     rows: RowCounts,
+    /// What was used of services.
+    usage: Usage,
     sender: UnboundedSender<Message>,
     receiver: Option<UnboundedReceiver<Message>>,
     started: Instant,
@@ -192,11 +203,14 @@ impl<'a> Dispatcher<'a> {
             groups: BTreeMap::new(),
             waiters: HashMap::new(),
             busy: 0,
-            flushing: false,
+            writing: false,
+            syncing: false,
+            gate: Arc::new(Semaphore::new(options.jobs.max(1))),
             cancelled: Arc::new(AtomicBool::new(false)),
             failures: Vec::new(),
             tasks: TaskCounts::default(),
             rows: RowCounts::default(),
+            usage: Usage::default(),
             sender,
             receiver: Some(receiver),
             started: Instant::now(),
@@ -208,6 +222,7 @@ impl<'a> Dispatcher<'a> {
             return Err(Error::internal("a dispatcher runs once"));
         };
         self.begin()?;
+        self.listen()?;
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut poll = tokio::time::interval(POLL);
@@ -228,45 +243,64 @@ impl<'a> Dispatcher<'a> {
                     }
                 }
                 _ = second.tick() => {
-                    self.flush();
+                    self.write();
                     self.share_rows()?;
                 }
                 _ = poll.tick(), if self.neighbours.waits() => self.look_again()?,
-                signal = tokio::signal::ctrl_c() => self.interrupt(signal.is_ok()),
             }
         }
-        while self.flushing {
+        while self.writing || self.syncing {
             let Some(message) = receiver.recv().await else { break };
             self.receive(message)?;
         }
         self.end()
     }
 
-    /// Brings to the disk what was written, beside the tasks: a sync takes milliseconds.
-    fn flush(&mut self) {
-        if self.flushing {
-            return;
+    /// Writes out rows that landed, and brings to the disk what was written before. Each goes at its own pace, beside the
+    /// tasks: on a busy disk a sync takes seconds, in which a kill must not lose what lands.
+    fn write(&mut self) {
+        if !self.writing {
+            self.writing = true;
+            let (workspace, sender) = (Arc::clone(&self.workspace), self.sender.clone());
+            tokio::task::spawn_blocking(move || {
+                // The dispatcher is gone only when the run is over, and it writes then.
+                let _ = sender.send(Message::Written(workspace.write_rows()));
+            });
         }
-        self.flushing = true;
-        let (workspace, sender) = (Arc::clone(&self.workspace), self.sender.clone());
-        tokio::task::spawn_blocking(move || {
-            // The dispatcher is gone only when the run is over, and it flushes then.
-            let _ = sender.send(Message::Flushed(workspace.flush()));
-        });
+        if !self.syncing {
+            self.syncing = true;
+            let (workspace, sender) = (Arc::clone(&self.workspace), self.sender.clone());
+            tokio::task::spawn_blocking(move || {
+                let synced = workspace.store.sync().map_err(store_error);
+                let _ = sender.send(Message::Synced(synced));
+            });
+        }
     }
 
-    /// The first Ctrl-C lets the batch in flight finish, the second stops at once.
-    fn interrupt(&mut self, heard: bool) {
-        if !heard {
-            return;
-        }
-        if self.cancelled.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
+    /// Listens for Ctrl-C: the first one lets the batch in flight finish, the second stops at once, whatever the dispatcher
+    /// is doing.
+    fn listen(&self) -> Result<(), Error> {
+        let mut interrupts = signal(SignalKind::interrupt())
+            .map_err(|error| Error::new(ErrorKind::Environment, "can not listen for Ctrl-C").cause(error))?;
+        let (cancelled, sender) = (Arc::clone(&self.cancelled), self.sender.clone());
+        tokio::spawn(async move {
+            while interrupts.recv().await.is_some() {
+                if cancelled.swap(true, Ordering::Relaxed) {
+                    std::process::exit(130);
+                }
+                let _ = sender.send(Message::Interrupted);
+            }
+        });
+        Ok(())
+    }
+
+    /// Lets what is not begun be.
+    fn interrupted(&mut self) {
         self.note(
             None,
             "interrupted: finishing what is in flight (once more stops at once)",
         );
+        self.groups.values().for_each(|group| group.queue.clear());
         for id in std::mem::take(&mut self.ready) {
             self.status[id.0 as usize] = Status::Waiting;
         }
@@ -308,6 +342,10 @@ impl<'a> Dispatcher<'a> {
                 self.note(task.map(|id| &pipeline.tasks[id.0 as usize]), message);
                 Ok(())
             }
+            Message::Fetch(event) => {
+                self.sink.event(&event);
+                Ok(())
+            }
             Message::Done(id, result) => {
                 self.busy -= 1;
                 self.whole -= usize::from(self.is_whole(id));
@@ -322,9 +360,17 @@ impl<'a> Dispatcher<'a> {
             }
             Message::Landed(group, landed) => self.landed(&group, landed),
             Message::SessionOver(name, executor, result) => self.session_over(&name, executor, result),
-            Message::Flushed(result) => {
-                self.flushing = false;
+            Message::Written(result) => {
+                self.writing = false;
                 result
+            }
+            Message::Synced(result) => {
+                self.syncing = false;
+                result
+            }
+            Message::Interrupted => {
+                self.interrupted();
+                Ok(())
             }
         }
     }

@@ -52,12 +52,16 @@ impl TaskManifest {
                 ))
                 .hint("run it with the version of fracture that wrote it")
             })?;
+        let declaration = Declaration {
+            shape: declaration.shape.chosen(self.with.get("shape").and_then(Value::as_str)),
+            ..*declaration
+        };
         let stage = (declaration.build)(&self.with, &self.context).map_err(|errors| {
             let told = errors.into_iter().map(|error| error.message);
             let error = Error::pipeline(format!("the parameters of the task `{}` do not fit", self.name));
             told.fold(error, Error::cause)
         })?;
-        Ok((*declaration, stage))
+        Ok((declaration, stage))
     }
 
     /// Where the project lies on this machine.

@@ -24,6 +24,8 @@ struct State {
     /// The lane, stage and start of each task that runs.
     open: BTreeMap<String, (usize, String, f64)>,
     rows: BTreeMap<String, u64>,
+    /// How many lanes there are.
+    lanes: usize,
 }
 
 impl Trace {
@@ -38,7 +40,11 @@ impl Trace {
     /// The trace so far, in the trace event format: times in microseconds.
     pub fn json(&self) -> Value {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        json!({ "traceEvents": state.events, "displayTimeUnit": "ms" })
+        let name = |what: &str, lane: usize, name: String| json!({ "name": what, "ph": "M", "pid": 1, "tid": lane, "args": { "name": name } });
+        let lanes = (1..=state.lanes).map(|lane| name("thread_name", lane, format!("lane {lane}")));
+        let named = std::iter::once(name("process_name", 0, "fracture".to_owned())).chain(lanes);
+        let events: Vec<Value> = named.chain(state.events.iter().cloned()).collect();
+        json!({ "traceEvents": events, "displayTimeUnit": "ms" })
     }
 
     /// Writes the trace.
@@ -66,6 +72,7 @@ impl Sink for Trace {
                 let lane = (0..)
                     .find(|lane| state.open.values().all(|(taken, ..)| taken != lane))
                     .unwrap_or(0);
+                state.lanes = state.lanes.max(lane + 1);
                 state.open.insert(task.clone(), (lane, stage.clone(), now));
             }
             Event::Finished { task, rows, .. } => state.close(task, now, json!({ "rows": rows })),
@@ -139,6 +146,7 @@ mod tests {
             .as_array()
             .into_iter()
             .flatten()
+            .filter(|event| event["ph"] == "X")
             .map(slice)
             .collect();
         let expected = [

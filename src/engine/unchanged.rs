@@ -7,8 +7,9 @@ use std::path::Path;
 
 use fracture_language::Pipeline;
 
-use super::lock::HEADER;
+use super::lock::{HEADER, refresh_line};
 use super::plan::Plan;
+use super::refresh::refreshed;
 
 impl Plan {
     /// Whether all results are there and the lock file at a path says of them what this plan would write.
@@ -32,8 +33,10 @@ impl Plan {
                 .as_ref()
                 .map(|result| planned.line(result).text(name(*at)))
         };
+        let mut refreshed = refreshed(pipeline).into_iter();
         expected.is(&format!("{HEADER}\n"))
             && files.all(|file| expected.is(&file.text()))
+            && refreshed.all(|(name, times)| expected.is(&refresh_line(&name, times)))
             && order.iter().all(|at| line(at).is_some_and(|line| expected.is(&line)))
             && expected.is_over()
     }

@@ -238,3 +238,165 @@ fn a_secret_is_passed_by_name_and_shown_nowhere() {
     // Another value is not another key: names alone count.
     assert_eq!(ran(&project), 0);
 }
+
+#[test]
+fn a_program_adds_columns_to_each_table_and_drops_rows_of_it() {
+    let project = project();
+    project.write(
+        SPEC,
+        "\
+version: 1
+name: own
+stages:
+  scores:
+    uses: load
+    matrix: { table: { one: one.csv, two: two.csv } }
+    with: { path: \"${matrix.table}\" }
+  twice:
+    uses: command
+    needs: scores
+    matrix: { factor: [2, 3] }
+    with:
+      shape: map
+      run: [python3, scripts/times.py, '${matrix.factor}']
+      reads: jsonl
+      files: [scripts/times.py]
+      yields: { times: number }
+  high:
+    uses: command
+    needs: twice
+    with: { shape: map, run: [python3, scripts/keep.py], reads: jsonl, files: [scripts/keep.py] }
+  counted:
+    uses: query
+    needs: high
+    with: { sql: 'SELECT \"table\", factor, SUM(times) AS total, SUM(score) AS before FROM high GROUP BY \"table\", factor' }
+",
+    );
+    project.write(
+        "scripts/times.py",
+        "\
+import json, os, sys
+with open(os.environ['IN'] + '/scores.jsonl') as rows, open(os.environ['OUT'] + '/main.csv', 'w') as out:
+    out.write('times\\n')
+    for row in map(json.loads, rows):
+        out.write(f'{row[\"score\"] * float(sys.argv[1])}\\n')
+",
+    );
+    // It copies whole rows, of which only the row that each comes from is new.
+    project.write(
+        "scripts/keep.py",
+        "\
+import json, os
+with open(os.environ['IN'] + '/twice.jsonl') as rows, open(os.environ['OUT'] + '/main.jsonl', 'w') as out:
+    for at, row in enumerate(map(json.loads, rows)):
+        if row['times'] >= 1:
+            out.write(json.dumps({**row, '_parent': at}) + '\\n')
+",
+    );
+    let plan = project.fracture(&["plan", SPEC, "--json"]).ok().json();
+    let names: Vec<&str> = plan
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|task| task["task"].as_str())
+        .collect();
+    assert!(
+        names.contains(&"twice[table=two,factor=3]") && names.contains(&"high[table=one,factor=2]"),
+        "{names:?}"
+    );
+    assert_eq!(ran(&project), 2 + 4 + 4 + 1);
+    let rows = |stage: &str| {
+        let text = |row: &Value| {
+            ["table", "factor", "item", "score", "times"]
+                .map(|name| row[name].to_string().replace('"', ""))
+                .join(" ")
+        };
+        let mut rows: Vec<String> = table(&project, stage).iter().map(text).collect();
+        rows.sort();
+        rows
+    };
+    assert_eq!(rows("twice").len(), 10);
+    assert_eq!(
+        rows("high"),
+        [
+            "one 2 b 0.75 1.5",
+            "one 3 b 0.75 2.25",
+            "two 2 a 0.5 1.0",
+            "two 2 c 1.0 2.0",
+            "two 3 a 0.5 1.5",
+            "two 3 c 1.0 3.0"
+        ]
+    );
+    assert_eq!(table(&project, "counted").len(), 4);
+    assert_eq!(ran(&project), 0);
+    // A new value of the matrix runs its own tasks; another table's rows those after it.
+    project.edit(SPEC, |text| text.replace("factor: [2, 3]", "factor: [2, 3, 4]"));
+    assert_eq!(ran(&project), 2 + 2 + 1);
+    project.edit("one.csv", |text| text.replace("0.25", "0.125"));
+    assert_eq!(ran(&project), 1 + 3 + 3 + 1);
+    let verified = project.fracture(&["verify", SPEC, "--json"]).ok().json();
+    assert!(
+        verified
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|task| task["agreement"] == "bits"),
+        "{verified}"
+    );
+
+    // What is wrong is said before anything runs, or by the task.
+    project.edit(SPEC, |text| {
+        text.replace("shape: map\n", "shape: \"${matrix.factor}\"\n")
+    });
+    let told = project.fracture(&["plan", SPEC]).code(2);
+    assert!(
+        told.stderr.contains("`shape` can not depend on the matrix"),
+        "{}",
+        told.stderr
+    );
+    project.edit(SPEC, |text| {
+        text.replace("shape: \"${matrix.factor}\"\n", "shape: map\n")
+    });
+    project.edit("scripts/times.py", |text| {
+        text.replace("for row in map(json.loads, rows):", "for row in []:")
+    });
+    let told = failed(&project);
+    assert!(told.stderr.contains("wrote 0 rows for the"), "{}", told.stderr);
+}
+
+#[test]
+fn a_file_that_changes_while_a_program_runs_spoils_its_result() {
+    let project =
+        with_script("touch $HERE/begun; while [ ! -e $HERE/go ]; do sleep 0.02; done; cp data.csv $OUT/main.csv\n");
+    project.write("data.csv", "item,table,score\nb,one,1\n");
+    project.edit(SPEC, |text| {
+        text.replace(
+            "files: [scripts/program.sh]",
+            "files: [scripts/program.sh, data.csv]\n      env: [HERE]",
+        )
+    });
+    let mut command = project.command(&["run", SPEC]);
+    let child = command
+        .env("HERE", project.root())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let child = child.spawn().unwrap();
+    let begun = Instant::now();
+    while !project.path("begun").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it does not begin");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // The same size, in place.
+    fs::write(project.path("data.csv"), "item,table,score\nb,one,2\n").unwrap();
+    project.write("go", "");
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_ne!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("`data.csv` changed while it was read"), "{stderr}");
+    assert!(
+        project.fracture(&["show", SPEC, "high"]).code != 0,
+        "nothing is recorded"
+    );
+    assert_eq!(ran(&project), 2);
+    assert_eq!(table(&project, "high")[0]["score"], 2.0);
+}

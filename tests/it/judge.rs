@@ -168,3 +168,51 @@ fn rows_without_a_score_windows_and_cut_texts_are_counted() {
     let ran = project.fracture(&["run", SPEC]).ok();
     assert!(ran.stderr.contains("scored in several windows"), "{}", ran.stderr);
 }
+
+/// Files of another judge that fit by their numbers: the scores that the judge was shipped with notice, before any row.
+#[test]
+fn a_model_of_another_judge_in_the_folder_is_noticed() {
+    let project = Project::small();
+    pipeline(&project, CLASSIFIER);
+    run(&project);
+    for file in ["model.onnx", "tokenizer.json"] {
+        let (ours, theirs) = (
+            project.path(&format!("examples/judges/refusal/{file}")),
+            project.path(&format!("examples/judges/refusal-alt/{file}")),
+        );
+        let kept = fs::read(&ours).unwrap();
+        fs::copy(&theirs, &ours).unwrap();
+        let ran = project.fracture(&["run", SPEC]);
+        assert_ne!(ran.code, 0, "{file}: {}", ran.stderr);
+        let told = ["does not fit the model", "is off by"]
+            .iter()
+            .any(|told| ran.stderr.contains(told));
+        assert!(told, "{file}: {}", ran.stderr);
+        fs::write(&ours, kept).unwrap();
+    }
+    // The right scores for the right model, and wrong ones for it.
+    assert_eq!(count(&run(&project), "rows", "judged"), 0);
+    let own = "examples/judges/refusal/canaries.jsonl";
+    project.edit(own, |text| text.replacen("\"p_comply\": 0.", "\"p_comply\": 0.9", 1));
+    project.edit("texts.jsonl", |text| text.replace("to the left", "to the right"));
+    let ran = project.fracture(&["run", SPEC]).code(1);
+    assert!(
+        ran.stderr.contains("canary 1") && ran.stderr.contains("for `comply`"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("not of one judge"), "{}", ran.stderr);
+}
+
+/// Empty texts of a corpus, not of a model: they are judged where the pipeline says so.
+#[test]
+fn empty_texts_are_scored_only_when_asked_for() {
+    let project = Project::small();
+    pipeline(&project, CLASSIFIER);
+    run(&project);
+    assert!(scores(&project)[3]["p_unsafe"].is_null());
+    pipeline(&project, &format!("{CLASSIFIER}, empty: score"));
+    assert_eq!(count(&run(&project), "rows", "judged"), 1);
+    let row = &scores(&project)[3];
+    assert!(row["p_unsafe"].is_number() && row["invalid"].is_null(), "{row}");
+}

@@ -3,16 +3,27 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod absent;
+mod calibrated;
 mod command;
 mod diagnostics;
 mod diff;
 mod faults;
 mod gc;
+mod generate;
+mod gguf;
+mod hub;
 mod incremental;
+mod interrupt;
 mod judge;
+mod llama;
 mod paper;
 mod project;
 mod quickstart;
+mod scheduler;
+mod scores;
+mod served;
+#[path = "../../stages/hub/tests/it/server.rs"]
+mod server;
 mod shipped;
 mod together;
 mod verbs;

@@ -20,12 +20,17 @@ pub struct Ran {
 }
 
 impl Ran {
-    fn new(output: &Output) -> Self {
+    pub fn new(output: &Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// A command, run to its end.
+    pub fn of(command: &mut Command) -> Self {
+        Self::new(&command.output().unwrap())
     }
 
     /// The run, which must have ended with 0.
@@ -59,6 +64,13 @@ pub fn count(summary: &Value, group: &str, name: &str) -> u64 {
 pub const SPEC: &str = "pipelines/quickstart.yaml";
 
 impl Project {
+    /// A project without anything.
+    pub fn empty() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("fracture.toml"), "").unwrap();
+        Self { folder }
+    }
+
     /// The shipped pipelines and examples.
     pub fn shipped() -> Self {
         let folder = tempfile::tempdir().unwrap();

@@ -6,7 +6,6 @@ mod column;
 mod compact;
 mod files;
 mod gc;
-mod measure;
 mod memo;
 mod record;
 mod store;

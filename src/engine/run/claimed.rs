@@ -3,8 +3,8 @@
 //! same work is done twice and recorded once.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -40,9 +40,30 @@ pub(super) struct Neighbours {
     asleep: HashSet<TaskId>,
     /// Of whom the user was told that we wait for them.
     told: HashSet<String>,
-    live: PathBuf,
-    looked: Option<SystemTime>,
+    /// Who was there when we looked last.
+    looked: Glance,
     crowd: bool,
+}
+
+/// The folder of those at work, seen from outside: when it changed, and the names in it, for a file system's clock may tick
+/// as seldom as every other second.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Glance {
+    changed: Option<SystemTime>,
+    names: BTreeSet<OsString>,
+}
+
+impl Glance {
+    fn at(store: &Store) -> Self {
+        let live = store.root().join("live");
+        // What can not be told is told by looking closely.
+        let changed = fs::metadata(&live).and_then(|meta| meta.modified()).ok();
+        let entries = fs::read_dir(&live).into_iter().flatten();
+        Self {
+            changed,
+            names: entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect(),
+        }
+    }
 }
 
 impl Neighbours {
@@ -51,13 +72,15 @@ impl Neighbours {
     /// # Errors
     /// When the store can not be read.
     pub(super) fn open(store: &Store, who: &str, patience: Duration) -> Result<Self, Error> {
-        let mut neighbours = Self {
+        let looked = Glance::at(store);
+        // One of them is ours.
+        let crowd = present(store, Role::Run, None).map_err(store_error)?.len() > 1;
+        Ok(Self {
             claims: Some(Claims::open(store, who, patience)),
-            live: store.root().join("live"),
+            looked,
+            crowd,
             ..Self::default()
-        };
-        neighbours.look(store)?;
-        Ok(neighbours)
+        })
     }
 
     /// Whether something waits for others.
@@ -76,21 +99,17 @@ impl Neighbours {
         self.asleep.remove(&id);
     }
 
-    fn look(&mut self, store: &Store) -> Result<(), Error> {
-        let runs = present(store, Role::Run, None).map_err(store_error)?;
-        // One of them is ours.
-        self.crowd = runs.len() > 1;
-        Ok(())
-    }
-
-    /// Whether other runs are at work: looked up when one came or went, which costs a glance at a folder's time.
+    /// Whether other runs are at work, or were since we looked last: what they recorded is then to be looked for. Costs a
+    /// glance at a folder while nobody comes or goes.
     fn crowded(&mut self, store: &Store) -> Result<bool, Error> {
-        let changed = fs::metadata(&self.live).and_then(|meta| meta.modified()).ok();
-        if changed != self.looked {
-            self.looked = changed;
-            self.look(store)?;
+        let now = Glance::at(store);
+        if now == self.looked {
+            return Ok(self.crowd);
         }
-        Ok(self.crowd)
+        self.looked = now;
+        self.crowd = present(store, Role::Run, None).map_err(store_error)?.len() > 1;
+        // Whoever went may have left something.
+        Ok(true)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use fracture_language::TaskId;
-use fracture_stage::{Error, ErrorKind};
+use fracture_stage::{Error, ErrorKind, Usage};
 use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 
@@ -161,6 +161,7 @@ impl Dispatcher<'_> {
         let summary = Summary {
             tasks: self.tasks,
             rows: self.rows,
+            served: (self.usage != Usage::default()).then_some(self.usage),
             seconds: self.started.elapsed().as_secs_f64(),
         };
         self.sink.event(&Event::Done { summary });

@@ -37,9 +37,22 @@ impl Dispatcher<'_> {
             group.planning += 1;
             group.queue.set_more(true);
         }
-        tokio::task::spawn_blocking(move || {
+        self.beside(move || {
             let known = unit.guarded(|open| unit.know_rows(id, inputs, open));
             unit.send(Message::RowsKnown(id, known.map(Box::new)));
+        });
+    }
+
+    /// Does work of a row-wise task beside its session, for as many tasks at a time as `--jobs` says.
+    fn beside(&self, work: impl FnOnce() + Send + 'static) {
+        let gate = Arc::clone(&self.gate);
+        tokio::spawn(async move {
+            // The gate is never closed.
+            let Ok(permit) = gate.acquire_owned().await else { return };
+            tokio::task::spawn_blocking(move || {
+                work();
+                drop(permit);
+            });
         });
     }
 
@@ -190,6 +203,7 @@ impl Dispatcher<'_> {
     }
 
     pub(super) fn landed(&mut self, group: &str, landed: Landed) -> Result<(), Error> {
+        self.usage.add(&landed.usage);
         let made = landed
             .rows
             .iter()
@@ -251,18 +265,13 @@ impl Dispatcher<'_> {
         if let Some(group) = self.group_of(id) {
             unit.begun.provenance = group.provenance.clone().into();
         }
-        tokio::task::spawn_blocking(move || {
+        self.beside(move || {
             let task = &unit.pipeline.tasks[id.0 as usize];
+            let mut begun = unit.begun.clone();
             let done = unit.guarded(|_| {
-                let (product, incomplete) = make_table(task, &row_task)?;
-                publish::draft(
-                    &unit.workspace,
-                    task,
-                    &row_task.inputs,
-                    product,
-                    &unit.begun,
-                    incomplete,
-                )
+                let (product, incomplete, said) = make_table(task, &row_task)?;
+                begun.provenance = begun.provenance.iter().cloned().chain(said).collect();
+                publish::draft(&unit.workspace, task, &row_task.inputs, product, &begun, incomplete)
             });
             unit.send(Message::Done(id, done.map(Box::new)));
         });
@@ -307,8 +316,11 @@ impl Dispatcher<'_> {
     }
 }
 
-/// Makes a row-wise task's table from its raw rows.
-fn make_table(task: &Task, row_task: &RowTask) -> Result<(Product, bool), Error> {
+/// Facts for a record: names and values.
+type Facts = Vec<(String, String)>;
+
+/// Makes a row-wise task's table from its raw rows; says too whether rows failed, and what the rows say of their origin.
+fn make_table(task: &Task, row_task: &RowTask) -> Result<(Product, bool, Facts), Error> {
     let Work::Rows(rows) = task.implementation.work() else {
         return Err(Error::internal("the task changed its way of working"));
     };
@@ -342,5 +354,6 @@ fn make_table(task: &Task, row_task: &RowTask) -> Result<(Product, bool), Error>
             reason.unwrap_or_default()
         ));
     }
-    Ok((product, failed > 0))
+    let said = rows.provenance(&states);
+    Ok((product, failed > 0, said))
 }

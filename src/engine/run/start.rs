@@ -12,14 +12,14 @@ use super::claimed::{Hold, Neighbours};
 use super::unit::Unit;
 use super::{Dispatcher, Message, Status};
 use crate::engine::event::Event;
-use crate::engine::plan::{State, inputs_from, open_inputs, stored};
+use crate::engine::plan::{State, in_task, inputs_from, open_inputs, stored};
 use crate::engine::{keys, publish, store_error};
 
 impl Dispatcher<'_> {
     /// Counts what is there and what each task waits for.
     ///
     /// # Errors
-    /// When something is to be computed and the store may only be read.
+    /// When something is to be computed and the store may only be read, or a task lacks what it needs beside its files.
     pub(super) fn begin(&mut self) -> Result<(), Error> {
         let pipeline = Arc::clone(&self.pipeline);
         for task in &pipeline.tasks {
@@ -46,7 +46,15 @@ impl Dispatcher<'_> {
                 path: self.workspace.store.root().to_owned(),
             }));
         }
+        for task in &pipeline.tasks {
+            if self.status[task.id.0 as usize] == Status::Waiting {
+                let ready = task.implementation.ready(self.options.offline);
+                ready.map_err(|error| in_task(error, task))?;
+            }
+        }
         self.neighbours = Neighbours::open(&self.workspace.store, &self.options.who, self.options.patience)?;
+        // Others may have come, recorded and gone since the records were opened.
+        self.workspace.records.refresh().map_err(store_error)?;
         for task in &pipeline.tasks {
             let index = task.id.0 as usize;
             if self.status[index] != Status::Waiting {
@@ -125,7 +133,7 @@ impl Dispatcher<'_> {
             }
         }
         // Nobody else does it: it has to run here, with its files.
-        if let Err(error) = self.workspace.present(&self.plan.tasks[id.0 as usize].files) {
+        if let Err(error) = self.workspace.attainable(&self.plan.tasks[id.0 as usize].files) {
             self.neighbours.release(id);
             self.failed(id, error);
             return Ok(());
@@ -180,6 +188,7 @@ impl Dispatcher<'_> {
                 let Work::Whole(whole) = task.implementation.work() else {
                     return Err(Error::internal("the task changed its way of working"));
                 };
+                unit.bring(id)?;
                 let product = whole.run(&inputs, open)?;
                 publish::draft(&unit.workspace, task, &inputs, product, &unit.begun, false)
             });

@@ -1,17 +1,22 @@
 //! What a blocking thread does: runs a stage's work, finds out which rows are known, works through a session.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use fracture_language::{Pipeline, TaskId};
-use fracture_stage::{Error, Executor, Inputs, Open, Outcome, Work};
+use fracture_stage::{Error, Executor, Inputs, Open, Outcome, Usage, Work};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Message, RowKey, RowTask};
-use crate::engine::session::{Queue, work};
+use crate::engine::session::{Landed, Queue, work};
 use crate::engine::workspace::Workspace;
-use crate::engine::{keys, publish, store_error};
+use crate::engine::{keys, models, publish, store_error};
+
+/// How often a session looks whether the files of its model are as they were.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a blocking thread needs.
 pub(super) struct Unit {
@@ -52,11 +57,20 @@ impl Unit {
         })
     }
 
+    /// Fetches what a task's models lack that was counted at locked digests.
+    pub(super) fn bring(&self, id: TaskId) -> Result<(), Error> {
+        let tell = |step| self.send(Message::Fetch(models::event(step)));
+        let stage = self.pipeline.tasks[id.0 as usize].implementation.as_ref();
+        let watch = models::watch(&tell, &self.cancelled);
+        self.workspace.bring(stage, &self.begun.files, &watch)
+    }
+
     pub(super) fn know_rows(&self, id: TaskId, inputs: Inputs, open: &Open<'_>) -> Result<RowTask, Error> {
         let task = &self.pipeline.tasks[id.0 as usize];
         let Work::Rows(rows) = task.implementation.work() else {
             return Err(Error::internal("the task changed its way of working"));
         };
+        self.bring(id)?;
         let lineage = keys::lineage(task.implementation.as_ref(), rows, &self.begun.files);
         let memo = self.workspace.memo(&lineage)?;
         let plan = rows.plan(&inputs, open)?;
@@ -98,13 +112,35 @@ impl Unit {
                 Some(executor) => executor,
                 None => {
                     let executor = kept.insert(rows.open(open)?);
+                    // What was loaded must be what the keys of its rows say.
+                    self.workspace.unchanged(&self.begun.files)?;
                     self.send(Message::Opened(Arc::clone(name), executor.provenance()));
                     executor
                 }
             };
-            work(executor.as_mut(), queue, &self.cancelled, &mut |landed| {
+            let looked = Cell::new(Instant::now());
+            // A model whose files are mapped into memory may change under our hands.
+            let sound = || {
+                if looked.get().elapsed() < LOOK {
+                    return Ok(());
+                }
+                looked.set(Instant::now());
+                self.workspace.unchanged(&self.begun.files)
+            };
+            let ended = work(executor.as_mut(), queue, &self.cancelled, &sound, &mut |landed| {
                 self.send(Message::Landed(Arc::clone(name), landed));
-            })
+            });
+            // What failed was paid for, too.
+            let usage = executor.usage();
+            if usage != Usage::default() {
+                let landed = Landed {
+                    rows: Vec::new(),
+                    units: 0,
+                    usage,
+                };
+                self.send(Message::Landed(Arc::clone(name), landed));
+            }
+            ended
         });
         self.send(Message::SessionOver(Arc::clone(name), kept, result));
     }

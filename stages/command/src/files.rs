@@ -1,13 +1,16 @@
 //! The files that a program may read: listed while planning, placed before it runs.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use fracture_stage::{Error, ErrorKind, FileUse, Files};
 
 /// Folders inside folders; beyond this a link must lead round in a circle.
 const DEEPEST: usize = 64;
+
+/// Files from here on are linked. Scripts are smaller: through a link they would find what lies beside the original.
+const LINKED_BYTES: u64 = 64 << 20;
 
 /// Every file below the listed paths: its path relative to the project's root, in order, and where it lies.
 ///
@@ -65,8 +68,9 @@ pub fn uses(paths: &[String], files: &dyn Files) -> Result<Vec<FileUse>, Error> 
         .collect())
 }
 
-/// Copies the files into a folder under their relative paths. They are copies so that the program can not change what it was
-/// given, and all may be executed so that no permission, which is in no key, makes a difference.
+/// Puts the files into a folder under their relative paths. They are copies so that the program can not change what it was
+/// given, and all may be executed so that no permission, which is in no key, makes a difference. Large ones are links: a
+/// program that writes to one spoils its result, since files are looked at again after it ran.
 ///
 /// # Errors
 /// When one can not be copied.
@@ -74,6 +78,9 @@ pub fn place(paths: &[String], files: &dyn Files, folder: &Path) -> Result<(), E
     for (path, from) in listed(paths, files)? {
         let to = folder.join(&path);
         let copied = to.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
+            if fs::metadata(&from)?.len() >= LINKED_BYTES {
+                return symlink(fs::canonicalize(&from)?, &to);
+            }
             fs::copy(&from, &to)?;
             fs::set_permissions(&to, fs::Permissions::from_mode(0o755))
         });

@@ -18,7 +18,8 @@ use fracture_stage::manifest::type_name;
 use fracture_stage::{Context, Error, ErrorKind, Files, Inputs, Open, Output, Work, YieldType};
 use serde_json::{Map, Value, json};
 
-use crate::parameters::{Parameters, TableFormat};
+use crate::mapped::PARENT;
+use crate::parameters::{CommandShape, Parameters, TableFormat};
 
 /// Columns that `load` gives to a file without them; they are taken off again.
 const GIVEN_BY_LOAD: [&str; 3] = ["axis", "sample", "draw"];
@@ -33,23 +34,43 @@ const FORMATS: [TableFormat; 4] = [
 /// Said wherever no table, or more than one, is found.
 const EXPECTED: &str = "write one of $OUT/main.arrow, main.parquet, main.csv and main.jsonl";
 
-/// Reads the table in `$OUT` and brings it into the declared columns. Rows stay as the program wrote them.
+/// What a program wrote.
+pub struct Written {
+    /// Its table, in the declared columns.
+    pub table: RecordBatch,
+    /// The column that says which rows of the input its rows come from, when there is one.
+    pub parent: Option<ArrayRef>,
+}
+
+/// Reads the table in `$OUT` and brings it into the declared columns. Rows stay as the program wrote them. `kept` are the
+/// columns that the rows have beside.
 ///
 /// # Errors
 /// When there is none, more than one or half of one, or when it is not what `yields` and `keys` say.
-pub fn read(folder: &Path, parameters: &Parameters) -> Result<RecordBatch, Error> {
+pub fn read(folder: &Path, parameters: &Parameters, kept: &dyn Fn(&str) -> bool) -> Result<Written, Error> {
     let (name, format) = find(folder)?;
-    let table = table(folder, &name, format, parameters.yields.as_ref())?;
+    let mut table = table(folder, &name, format, parameters.yields.as_ref())?;
+    let mut parent = None;
+    if let Ok(at) = table.schema().index_of(PARENT) {
+        if parameters.shape != CommandShape::Map {
+            return Err(
+                Error::task(format!("`{name}` has a column `{PARENT}`, which is for `shape: map`"))
+                    .hint("give the column another name"),
+            );
+        }
+        parent = Some(table.remove_column(at));
+    }
     let table = match &parameters.yields {
         Some(yields) => as_declared(&table, yields)?,
         None => table,
     };
-    match parameters.keys.iter().find(|key| table.column_by_name(key).is_none()) {
+    let unknown = |key: &&String| table.column_by_name(key).is_none() && !kept(key);
+    match parameters.keys.iter().find(unknown) {
         Some(key) => Err(
             Error::task(format!("`keys` names `{key}`, which `{name}` does not have"))
                 .hint(format!("its columns are {}", columns(&table))),
         ),
-        None => Ok(table),
+        None => Ok(Written { table, parent }),
     }
 }
 
@@ -105,18 +126,18 @@ fn table(
         TableFormat::Csv => csv_columns(&bytes).map_err(blame)?,
         TableFormat::Jsonl => json_columns(&bytes, yields).map_err(blame)?,
         TableFormat::Parquet if bytes.is_empty() => return Err(blame(Error::task("the file is empty"))),
-        TableFormat::Parquet => Written::Unknown,
+        TableFormat::Parquet => Header::Unknown,
     };
     drop(bytes);
     let loaded = match &written {
-        Written::NoRows(table) => return Ok(table.clone()),
-        Written::Columns(_) => load(folder, name, &[]).map_err(blame)?,
-        Written::Unknown => load(folder, name, &[]).map_err(|error| {
+        Header::NoRows(table) => return Ok(table.clone()),
+        Header::Columns(_) => load(folder, name, &[]).map_err(blame)?,
+        Header::Unknown => load(folder, name, &[]).map_err(|error| {
             blame(error).hint("a Parquet file must have rows; write an empty result as CSV or Arrow")
         })?,
     };
     let is_own = |column: &str| match &written {
-        Written::Columns(names) => names.iter().any(|name| name == column),
+        Header::Columns(names) => names.iter().any(|name| name == column),
         _ => !GIVEN_BY_LOAD.contains(&column) || load(folder, name, &[column]).is_ok(),
     };
     let schema = loaded.schema();
@@ -130,7 +151,7 @@ fn table(
 }
 
 /// What is known of a table before it is loaded.
-enum Written {
+enum Header {
     /// Its columns.
     Columns(Vec<String>),
     /// Its columns, which is all that there is.
@@ -139,7 +160,7 @@ enum Written {
     Unknown,
 }
 
-fn arrow_columns(bytes: &[u8]) -> Result<Written, Error> {
+fn arrow_columns(bytes: &[u8]) -> Result<Header, Error> {
     let failed = |error: arrow::error::ArrowError| Error::task("it is no Arrow IPC file").cause(error);
     let mut reader = FileReader::try_new(std::io::Cursor::new(bytes), None).map_err(failed)?;
     let schema = reader.schema();
@@ -149,15 +170,15 @@ fn arrow_columns(bytes: &[u8]) -> Result<Written, Error> {
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     distinct(&names)?;
     if rows > 0 {
-        return Ok(Written::Columns(names));
+        return Ok(Header::Columns(names));
     }
     let kept = |kind: &DataType| column_type(kind).map_or(DataType::LargeUtf8, arrow_type);
     let column = |field: &Arc<Field>| (field.name().clone(), new_empty_array(&kept(field.data_type())));
-    Ok(Written::NoRows(batch(schema.fields().iter().map(column).collect(), 0)?))
+    Ok(Header::NoRows(batch(schema.fields().iter().map(column).collect(), 0)?))
 }
 
 /// A reader that takes short lines for lines with nulls would take half a file for a whole one.
-fn csv_columns(bytes: &[u8]) -> Result<Written, Error> {
+fn csv_columns(bytes: &[u8]) -> Result<Header, Error> {
     let failed = |error: csv::Error| Error::task("its lines differ in their number of cells").cause(error);
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if text.iter().all(u8::is_ascii_whitespace) {
@@ -175,13 +196,13 @@ fn csv_columns(bytes: &[u8]) -> Result<Written, Error> {
         rows += 1;
     }
     if rows > 0 {
-        return Ok(Written::Columns(names));
+        return Ok(Header::Columns(names));
     }
     let column = |name: String| (name, new_empty_array(&DataType::LargeUtf8));
-    Ok(Written::NoRows(batch(names.into_iter().map(column).collect(), 0)?))
+    Ok(Header::NoRows(batch(names.into_iter().map(column).collect(), 0)?))
 }
 
-fn json_columns(bytes: &[u8], yields: Option<&BTreeMap<String, YieldType>>) -> Result<Written, Error> {
+fn json_columns(bytes: &[u8], yields: Option<&BTreeMap<String, YieldType>>) -> Result<Header, Error> {
     let text = std::str::from_utf8(bytes).map_err(|error| Error::task("it is no UTF-8").cause(error))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut names: Vec<String> = Vec::new();
@@ -202,12 +223,12 @@ fn json_columns(bytes: &[u8], yields: Option<&BTreeMap<String, YieldType>>) -> R
         (0, Some(yields)) => {
             let column =
                 |(name, kind): (&String, &YieldType)| (name.clone(), new_empty_array(&arrow_type(kind.column_type())));
-            Ok(Written::NoRows(batch(yields.iter().map(column).collect(), 0)?))
+            Ok(Header::NoRows(batch(yields.iter().map(column).collect(), 0)?))
         }
         (0, None) => {
             Err(Error::task("it has no line, so that its columns are not known").hint("name the columns by `yields`"))
         }
-        _ => Ok(Written::Columns(names)),
+        _ => Ok(Header::Columns(names)),
     }
 }
 
@@ -308,7 +329,7 @@ fn cast(name: &str, column: &ArrayRef, kind: YieldType) -> Result<ArrayRef, Erro
 }
 
 /// A table of named columns, all nullable.
-fn batch(columns: Vec<(String, ArrayRef)>, rows: usize) -> Result<RecordBatch, Error> {
+pub fn batch(columns: Vec<(String, ArrayRef)>, rows: usize) -> Result<RecordBatch, Error> {
     let field = |(name, column): &(String, ArrayRef)| Field::new(name, column.data_type().clone(), true);
     let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
     let options = RecordBatchOptions::new().with_row_count(Some(rows));

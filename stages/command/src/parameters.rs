@@ -27,14 +27,17 @@ pub struct Parameters {
     /// in the folder in which it runs, and count by content.
     #[serde(default)]
     pub files: Vec<String>,
-    /// How often it runs: `reduce`, once over all tasks of what it needs (or once per value of `per`).
+    /// How often it runs: `reduce`, once over all tasks of what it needs (or once per value of `per`), and gives a table of
+    /// its own; `map`, once per task of what it needs, and gives the columns that it adds to that task's table, a row for
+    /// each row in the same order, or with a column `_parent` that says which row (from 0) each comes from.
     #[serde(default)]
     pub shape: CommandShape,
     /// The format of the tables in `$IN`, one file per port: `$IN/PORT.arrow`, `$IN/PORT.csv` and so on. Their columns come
     /// in the order of the names, constants of the tasks included.
     #[serde(default)]
     pub reads: TableFormat,
-    /// The columns of the result with their types; without it, checks of what follows wait for the result.
+    /// The columns of the result (with `shape: map` those that it adds) with their types; without it, checks of what
+    /// follows wait for the result.
     #[serde(default)]
     pub yields: Option<BTreeMap<String, YieldType>>,
     /// Columns that, beside `item` and `axis`, tell which rows belong together.
@@ -136,7 +139,7 @@ pub enum CommandShape {
     /// Once over all tasks of what it needs.
     #[default]
     Reduce,
-    /// Once per task of what it needs. Not in this version: a kind has one shape.
+    /// Once per task of what it needs, to whose table it adds columns.
     Map,
 }
 
@@ -187,10 +190,6 @@ impl Parameters {
         let mut errors = Vec::new();
         if parameters.run.first().is_none_or(|program| program.0.is_empty()) {
             errors.push(ParameterError::at(&["run"], "`run` names no program").hint("say `run: [python3, filter.py]`"));
-        }
-        if parameters.shape == CommandShape::Map {
-            let wrong = ParameterError::at(&["shape"], "`shape: map` is not in this version");
-            errors.push(wrong.hint("leave it out; `per: [VARIABLE]` beside `with` runs it once per value"));
         }
         for (index, path) in parameters.files.iter_mut().enumerate() {
             match relative(path) {

@@ -5,16 +5,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use fracture_stage::{
-    Context, Declaration, Error, ErrorKind, FileUse, Files, Inputs, Kind, Manifest, Open, Outputs, Port, Product, Role,
-    Schema, Schemas, Shape, Stage, Whole, Work,
+    Context, Declaration, Error, ErrorKind, FileUse, Files, Inputs, Kind, Manifest, Open, Output, Outputs, Port,
+    Product, Role, Schema, Schemas, Shape, Stage, Whole, Work,
 };
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::parameters::{Argument, Parameters, TableFormat};
+use crate::parameters::{Argument, CommandShape, Parameters, TableFormat};
 use crate::process::{self, Ending, Program};
 use crate::quote::Passed;
-use crate::{files, input, output};
+use crate::{files, input, mapped, output};
 
 const KIND: Kind = Kind {
     name: "command",
@@ -27,7 +27,7 @@ pub fn declaration() -> Declaration {
         name: KIND.name,
         version: KIND.version,
         summary: "Runs your own program: it reads $IN/PORT.arrow and writes $OUT/main.{arrow,parquet,csv,jsonl}.",
-        shape: Shape::Reduce,
+        shape: Shape::Either,
         ports: &[],
         any_ports: true,
         side: &[],
@@ -64,8 +64,25 @@ impl Stage for Command {
     fn schema(&self, inputs: &Schemas, _files: &dyn Files) -> Result<Outputs<Schema>, Error> {
         input::check_ports(inputs.ports.iter().map(|(port, _)| port.as_str()))?;
         let Parameters { yields, keys, .. } = &self.parameters;
-        let schema = fracture_stage::yields::schema(yields.as_ref(), keys)?;
-        Ok(Outputs::only(schema))
+        if self.parameters.shape == CommandShape::Reduce {
+            return Ok(Outputs::only(fracture_stage::yields::schema(yields.as_ref(), keys)?));
+        }
+        let [(port, _)] = inputs.ports.as_slice() else {
+            let ports = inputs.ports.len();
+            return Err(
+                Error::pipeline(format!("`shape: map` adds columns to one table, and {ports} arrive"))
+                    .parameter(&["shape"])
+                    .hint("join tables by a `query` stage first, or leave `shape` out"),
+            );
+        };
+        // The input's own columns may tell rows apart as well.
+        let input = inputs.first(port)?;
+        let new: Vec<String> = keys.iter().filter(|key| !input.may_have(key)).cloned().collect();
+        let schema = fracture_stage::yields::schema(yields.as_ref(), &new)?;
+        Ok(Outputs::only(Schema {
+            keys: keys.clone(),
+            ..schema
+        }))
     }
 
     fn describe(&self, manifest: &mut dyn Manifest) {
@@ -73,7 +90,7 @@ impl Stage for Command {
         let Parameters {
             run,
             files: _,
-            shape: _,
+            shape,
             reads,
             yields,
             keys,
@@ -84,6 +101,9 @@ impl Stage for Command {
         manifest.part(Role::Parameter, "run", &json!(run));
         if *reads != TableFormat::default() {
             manifest.part(Role::Parameter, "reads", &json!(reads));
+        }
+        if *shape == CommandShape::Map {
+            manifest.part(Role::Parameter, "shape", &json!("map"));
         }
         if let Some(yields) = yields {
             manifest.part(Role::Parameter, "yields", &json!(yields));
@@ -130,13 +150,27 @@ impl Command {
         let timeout = self.parameters.timeout.map(|timeout| timeout.0);
         let ending = process::run(&program, timeout, open.cancelled).map_err(|error| self.not_started(&error))?;
         match self.failure(ending) {
-            None => {
-                let table = output::read(&folder.output, &self.parameters)
-                    .map_err(|error| error.context(format!("`{}` gave no table", self.parameters.shown())))?;
-                Ok(Product::table(table))
-            }
+            None => self
+                .product(inputs, &folder)
+                .map_err(|error| error.context(format!("`{}` gave no table", self.parameters.shown()))),
             Some(error) => Err(quoted(error, passed, &folder)),
         }
+    }
+
+    fn product(&self, inputs: &Inputs, folder: &Folder) -> Result<Product, Error> {
+        if self.parameters.shape == CommandShape::Reduce {
+            return Ok(Product::table(
+                output::read(&folder.output, &self.parameters, &|_| false)?.table,
+            ));
+        }
+        let port = inputs.ports.first().map_or("", |(port, _)| port);
+        let input = inputs.table(port)?;
+        let written = output::read(&folder.output, &self.parameters, &|column| input.has(column))?;
+        let (batch, parent) = mapped::added(written, input, self.parameters.yields.is_some())?;
+        Ok(Product {
+            outputs: Outputs::only(Output::Table { batch, parent }),
+            notes: Vec::new(),
+        })
     }
 
     fn not_started(&self, error: &io::Error) -> Error {

@@ -24,6 +24,7 @@ use crate::declaration;
 use crate::quote::Passed;
 
 mod endings;
+mod mapped;
 mod outputs;
 
 struct Project(tempfile::TempDir);
@@ -204,6 +205,17 @@ fn a_program_of_the_project_is_run_and_can_not_change_its_files() {
 }
 
 #[test]
+fn a_large_file_is_not_copied() {
+    let project = Project::new(&[("small.bin", "small")]);
+    let large = fs::File::create(project.locate("large.bin")).unwrap();
+    large.set_len(1 << 40).unwrap();
+    let sizes = "(echo size; for f in large small; do stat -L -c %s $f.bin; done) > $OUT/main.csv; [ -L large.bin ] && [ ! -L small.bin ]";
+    let with = json!({ "run": ["sh", "-c", sizes], "files": ["large.bin", "small.bin"] });
+    let rows = run(&with, &Inputs::default(), &project).unwrap();
+    assert_eq!(rows, [json!({"size": 1_i64 << 40}), json!({"size": 5})]);
+}
+
+#[test]
 fn files_are_in_the_key_by_their_relative_path() {
     let project = Project::new(&[("lib/a.txt", "a"), ("lib/b.txt", "b")]);
     let uses = build(&json!({ "run": ["true"], "files": ["lib/b.txt", "lib"] }))
@@ -239,6 +251,7 @@ fn the_key_knows_what_the_result_depends_on() {
     let base = json!({ "run": ["tool"] });
     for (name, value) in [
         ("run", json!(["tool", "x"])),
+        ("shape", json!("map")),
         ("reads", json!("csv")),
         ("yields", json!({"a": "text"})),
         ("keys", json!(["a"])),
@@ -254,10 +267,6 @@ fn the_key_knows_what_the_result_depends_on() {
 fn what_is_wrong_with_the_parameters_is_said_before_anything_runs() {
     for (with, expected) in [
         (json!({ "run": [] }), "names no program"),
-        (
-            json!({ "run": ["x"], "shape": "map" }),
-            "`shape: map` is not in this version",
-        ),
         (
             json!({ "run": ["x"], "files": ["../up"] }),
             "no path inside the project",

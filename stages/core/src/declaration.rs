@@ -21,6 +21,20 @@ pub enum Shape {
     Map,
     /// Once over all tasks of what it needs, or once per value of `per`.
     Reduce,
+    /// `Map` or `Reduce`, as the parameter `shape` of each stage says; `Reduce` where it says nothing.
+    Either,
+}
+
+impl Shape {
+    /// The shape of a stage whose parameter `shape` is this text.
+    #[must_use]
+    pub fn chosen(self, text: Option<&str>) -> Self {
+        match (self, text) {
+            (Self::Either, Some("map")) => Self::Map,
+            (Self::Either, _) => Self::Reduce,
+            (fixed, _) => fixed,
+        }
+    }
 }
 
 /// A port of a kind.

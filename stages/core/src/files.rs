@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::declaration::Context;
 use crate::error::Error;
 use crate::schema::{Outputs, Schema};
+use crate::source::ModelFiles;
 
 /// A file that a stage's result depends on, or one that it looked for and did not find.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,12 @@ impl FileUse {
 pub trait Files: Sync {
     /// Where a path of the pipeline lies on this machine.
     fn locate(&self, path: &str) -> PathBuf;
+
+    /// Where the files of a model lie on this machine: its folder (or file) in the project, or the folder into which they
+    /// were fetched from a hub. While they were not all fetched there is nothing at the path.
+    fn model(&self, model: &ModelFiles) -> PathBuf {
+        self.locate(&model.source)
+    }
 
     /// Reads at most `limit` bytes from the beginning of a file.
     ///
@@ -114,6 +121,14 @@ impl Files for Noting<'_> {
             .unwrap_or_else(PoisonError::into_inner)
             .push(path.to_owned());
         self.inner.locate(path)
+    }
+
+    fn model(&self, model: &ModelFiles) -> PathBuf {
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(model.source.clone());
+        self.inner.model(model)
     }
 
     fn head(&self, path: &Path, limit: usize) -> Result<Vec<u8>, Error> {

@@ -1,5 +1,6 @@
 //! The `Stage` trait: one resolved task.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::record_batch::RecordBatch;
@@ -11,6 +12,7 @@ use crate::executor::{Executor, Request, RowError};
 use crate::files::{FileUse, Files};
 use crate::manifest::Manifest;
 use crate::schema::{Outputs, Schema, Schemas};
+use crate::source::ModelFiles;
 use crate::view::View;
 
 /// The name and the semantic version of a stage kind.
@@ -89,6 +91,11 @@ pub trait Stage: Send + Sync {
         Vec::new()
     }
 
+    /// The models that it reads, so that their files can be fetched before [`Self::resolve`] looks at them.
+    fn models(&self) -> Vec<ModelFiles> {
+        Vec::new()
+    }
+
     /// The files its result depends on, found by reading headers and indexes only, with `absent` for every candidate that
     /// was looked for and is not there.
     ///
@@ -118,6 +125,32 @@ pub trait Stage: Send + Sync {
     /// Things a person should know before the run (both values of τ when the costs differ).
     fn warnings(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What must be there when it runs and is no file: a key in the environment, leave to use the network. Asked of
+    /// every task that a run will execute, before the first one starts.
+    ///
+    /// # Errors
+    /// When it is not there; the error says what to do.
+    fn ready(&self, offline: bool) -> Result<(), Error> {
+        let _ = offline;
+        Ok(())
+    }
+
+    /// Why its result would not come out again, where nobody can promise that (a model that others serve): `verify` says so,
+    /// and `run --refresh` draws it anew.
+    fn unverifiable(&self) -> Option<String> {
+        None
+    }
+
+    /// How often it was drawn anew; 0 for what the pipeline says.
+    fn refreshed(&self) -> u32 {
+        0
+    }
+
+    /// The stage that was drawn anew.
+    fn before_refresh(&self) -> Option<Arc<dyn Stage>> {
+        None
     }
 
     /// How its work is done.
@@ -187,6 +220,12 @@ pub trait RowWise: Send + Sync {
     /// # Errors
     /// When a raw row makes no sense (a NaN logit); the error names item and cause.
     fn finish(&self, inputs: &Inputs, plan: &RowPlan, rows: &[RowState<'_>]) -> Result<Product, Error>;
+
+    /// What raw rows say of where they come from (a server's name for its model), for the record; never part of a key.
+    fn provenance(&self, rows: &[RowState<'_>]) -> Vec<(String, String)> {
+        let _ = rows;
+        Vec::new()
+    }
 }
 
 /// The raw rows that a task asks for.

@@ -141,4 +141,8 @@ impl Executor for Decoder {
             units: (before - self.waiting.len()) as u64,
         })
     }
+
+    fn withdraw(&mut self) -> Vec<Ticket> {
+        self.waiting.drain(..).map(|(ticket, _)| ticket).collect()
+    }
 }

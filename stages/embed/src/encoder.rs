@@ -261,6 +261,13 @@ impl Executor for Encoder {
         })
     }
 
+    fn withdraw(&mut self) -> Vec<Ticket> {
+        let new = self.new.drain(..).map(|(ticket, _)| ticket);
+        let queued = std::mem::take(&mut self.queues);
+        new.chain(queued.into_values().flatten().map(|waiting| waiting.ticket))
+            .collect()
+    }
+
     fn provenance(&self) -> Vec<(String, String)> {
         vec![
             ("onnxruntime".to_owned(), self.version.clone()),

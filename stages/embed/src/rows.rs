@@ -42,8 +42,9 @@ impl RowWise for EmbedStage {
 
     fn group(&self) -> String {
         let (length, pooling) = (self.parameters.max_length, self.parameters.pooling);
-        let file = self.parameters.file.as_deref().unwrap_or_default();
-        format!("embed {} {file} {length:?} {pooling:?}", self.source)
+        let file = self.file.as_deref().unwrap_or_default();
+        let adapter = self.adapter.as_deref().unwrap_or_default();
+        format!("embed {} {adapter} {file} {length:?} {pooling:?}", self.source)
     }
 
     fn unit(&self) -> &'static str {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use fracture_generate::checkpoint::Checkpoint;
 use fracture_generate::config::Config;
+use fracture_generate::gguf;
 use fracture_judge::{JudgeConfig, Layout};
 use fracture_stage::{Error, FileUse, Files};
 use serde_json::Value;
@@ -52,19 +53,25 @@ pub struct DecoderSource {
 
 impl Source {
     /// Looks at a model folder. One that holds an `.onnx` file (at its root or in `onnx/`) is an encoder, else one with
-    /// safetensors a language model.
+    /// safetensors a language model; so is a GGUF file, `folder` itself or `file` in it.
     ///
     /// # Errors
     /// When files are missing or damaged, the architecture is not known, or an encoder does not say how long its vectors are.
     pub fn resolve(folder: &Path, file: Option<&str>, files: &dyn Files) -> Result<Self, Error> {
         let names = |path: &Path| files.list(path).unwrap_or_default();
         let ends = |path: &Path, ending: &str| names(path).iter().any(|name| name.ends_with(ending));
+        let named = file.is_some_and(|file| file.ends_with(".gguf")) || folder.is_file();
+        if (named || ends(folder, ".gguf") && !ends(folder, ".onnx")) && gguf::find(folder, file)?.is_some() {
+            let checkpoint = Checkpoint::choose(folder, file)?;
+            let config = checkpoint.config()?;
+            return Ok(Self::Decoder(Box::new(DecoderSource { checkpoint, config })));
+        }
         let graph = file.is_some() || ends(folder, ".onnx") || ends(&folder.join("onnx"), ".onnx");
         if graph || !ends(folder, ".safetensors") {
             return EncoderSource::resolve(folder, file, files).map(|source| Self::Encoder(Box::new(source)));
         }
         let checkpoint = Checkpoint::open(folder)?;
-        let config = Config::parse(&checkpoint.read("config")?.unwrap_or_default()).map_err(|error| Error {
+        let config = checkpoint.config().map_err(|error| Error {
             hint: Some(
                 "an encoder is run from its ONNX export: `optimum-cli export onnx --task feature-extraction`"
                     .to_owned(),
@@ -72,6 +79,21 @@ impl Source {
             ..error
         })?;
         Ok(Self::Decoder(Box::new(DecoderSource { checkpoint, config })))
+    }
+
+    /// The same model with a LoRA adapter merged into it.
+    ///
+    /// # Errors
+    /// An encoder, which takes none; an adapter that does not fit.
+    pub fn with_adapter(self, folder: &Path) -> Result<Self, Error> {
+        match self {
+            Self::Decoder(source) => Ok(Self::Decoder(Box::new(DecoderSource {
+                checkpoint: source.checkpoint.with_adapter(folder)?,
+                config: source.config,
+            }))),
+            Self::Encoder(_) => Err(Error::pipeline("an exported encoder takes no `adapter`")
+                .hint("merge it before the export, or name the language model's folder")),
+        }
     }
 
     /// The length of its vectors.

@@ -4,10 +4,11 @@ use std::sync::OnceLock;
 
 use fracture_cache::ColumnType;
 use fracture_judge::stage::texts::TextSource;
+use fracture_stage::source::{HUB, last_part};
 use fracture_stage::stage::{Need, Port, Work};
 use fracture_stage::{
-    Context, Declaration, Error, FileUse, Files, Kind, Manifest, Outputs, ParameterError, PortName, Schema, Schemas,
-    Shape, Stage, describe_json, parse_parameters,
+    Context, Declaration, Error, FileUse, Files, Kind, Manifest, ModelFiles, Outputs, ParameterError, Part, PortName,
+    Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
@@ -52,10 +53,12 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
         .map_err(|error| errors.push(error))
         .ok();
     match (text, model) {
-        (Some(text), Some((name, source))) if errors.is_empty() => Ok(Box::new(EmbedStage {
+        (Some(text), Some(named)) if errors.is_empty() => Ok(Box::new(EmbedStage {
+            file: parameters.file.clone().or(named.file),
             parameters,
-            source,
-            name,
+            source: named.source,
+            adapter: named.adapter,
+            name: named.name,
             text,
             known: OnceLock::new(),
         })),
@@ -63,24 +66,40 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
     }
 }
 
-/// The name and the folder of what `model:` means: one under `models:`, else a folder.
-fn model(asked: &str, context: &Context) -> Result<(String, String), ParameterError> {
-    let (name, source) = match context.models.get(asked) {
+/// A model by its name, with the folder that it lies in and that of its adapter.
+struct Named {
+    name: String,
+    source: String,
+    adapter: Option<String>,
+    file: Option<String>,
+}
+
+/// What `model:` means: one under `models:`, else a folder.
+fn model(asked: &str, context: &Context) -> Result<Named, ParameterError> {
+    let named = match context.models.get(asked) {
         Some(model) => {
             if let Some(setting) = model
                 .settings
                 .keys()
-                .find(|key| !matches!(key.as_str(), "chat_template" | "dtype"))
+                .find(|key| !matches!(key.as_str(), "adapter" | "chat_template" | "dtype" | "file"))
             {
                 let message = format!("`{setting}` of the model `{asked}` has no effect on embeddings");
                 return Err(ParameterError::at(&["model"], message).hint("name the model's folder instead"));
             }
-            (model.name.clone(), model.source.clone())
+            let setting = |name: &str| model.settings.get(name).and_then(Value::as_str).map(str::to_owned);
+            Named {
+                name: model.name.clone(),
+                source: model.source.clone(),
+                adapter: setting("adapter"),
+                file: setting("file"),
+            }
         }
-        None if asked.contains('/') => {
-            let last = asked.trim_end_matches('/').rsplit('/').next().unwrap_or(asked);
-            (last.to_owned(), asked.to_owned())
-        }
+        None if asked.contains('/') => Named {
+            name: last_part(asked).to_owned(),
+            source: asked.to_owned(),
+            adapter: None,
+            file: None,
+        },
         None => {
             let names: Vec<&str> = context.models.keys().map(String::as_str).collect();
             let error = ParameterError::at(&["model"], format!("there is no model `{asked}`"));
@@ -90,31 +109,43 @@ fn model(asked: &str, context: &Context) -> Result<(String, String), ParameterEr
             }));
         }
     };
-    let folder = !source.contains("://") && !source.ends_with(".gguf");
-    if folder {
-        return Ok((name, source));
+    let source = &named.source;
+    if source.starts_with(HUB) || !source.contains("://") {
+        return Ok(named);
     }
     let error = ParameterError::at(&["model"], format!("`{source}` gives no hidden states"));
-    Err(error.hint("name a folder with an exported encoder, or with config.json, tokenizer.json and model.safetensors"))
+    Err(error.hint("name a folder with an exported encoder, one with config.json, tokenizer.json and model.safetensors, or a GGUF file"))
 }
 
 /// A resolved task of kind `embed`.
 pub(crate) struct EmbedStage {
     pub(crate) parameters: EmbedParameters,
     pub(crate) source: String,
+    /// The folder of a LoRA adapter that is merged into a language model.
+    pub(crate) adapter: Option<String>,
+    /// The file among several in the folder.
+    pub(crate) file: Option<String>,
     name: String,
     pub(crate) text: TextSource,
     known: OnceLock<Source>,
 }
 
 impl EmbedStage {
+    fn files(&self) -> ModelFiles {
+        ModelFiles::new(&self.source, Part::Vectors, self.file.as_deref())
+    }
+
     /// What the model's headers say.
     pub(crate) fn known(&self, files: &dyn Files) -> Result<&Source, Error> {
         if let Some(known) = self.known.get() {
             return Ok(known);
         }
-        let folder = files.locate(&self.source);
-        let resolved = Source::resolve(&folder, self.parameters.file.as_deref(), files)
+        let folder = files.model(&self.files());
+        let resolved = Source::resolve(&folder, self.file.as_deref(), files)
+            .and_then(|source| match &self.adapter {
+                Some(adapter) => source.with_adapter(&files.model(&ModelFiles::adapter(adapter))),
+                None => Ok(source),
+            })
             .and_then(|source| source.pooling(self.parameters.pooling).map(|_| source))
             .map_err(|error| error.context(format!("the encoder `{}` can not be used", self.name)))?;
         Ok(self.known.get_or_init(|| resolved))
@@ -151,6 +182,11 @@ impl Stage for EmbedStage {
 
     fn constants(&self) -> Vec<(String, Value, bool)> {
         vec![("encoder".to_owned(), json!(self.name), true)]
+    }
+
+    fn models(&self) -> Vec<ModelFiles> {
+        let adapter = self.adapter.as_deref().map(ModelFiles::adapter);
+        std::iter::once(self.files()).chain(adapter).collect()
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {

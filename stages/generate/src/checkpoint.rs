@@ -1,11 +1,15 @@
-//! A Hugging Face checkpoint directory, opened by its headers and indexes: no weight is read here.
+//! A Hugging Face checkpoint directory or a GGUF file, opened by its headers and indexes: no weight is read here.
 
+use crate::adapter::Adapter;
+use crate::config::Config;
+use crate::gguf::{self, Gguf};
 use fracture_stage::Error;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The longest safetensors header that is read, in bytes.
 const HEADER_LIMIT: u64 = 64 << 20;
@@ -19,13 +23,15 @@ pub struct Checkpoint {
     files: Vec<CheckpointFile>,
     shards: Vec<PathBuf>,
     tensors: BTreeMap<String, TensorEntry>,
+    gguf: Option<Arc<Gguf>>,
+    adapter: Option<Adapter>,
 }
 
 /// A file that a result depends on, or its absence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointFile {
     /// What the file is for: `config`, `tokenizer`, `tokenizer_config`, `special_tokens`, `generation_config`,
-    /// `chat_template`, `weights_index`, `weights` or `weights/NUMBER`.
+    /// `chat_template`, `weights_index`, `weights` or `weights/NUMBER`; `adapter_config` and `adapter` of an adapter.
     pub role: String,
     /// Where it lies; `None` for a file that was looked for and is not there.
     pub path: Option<PathBuf>,
@@ -43,11 +49,59 @@ pub struct TensorEntry {
 }
 
 impl Checkpoint {
-    /// Looks at a checkpoint directory: which files matter, and whether the weights are as long as their headers say.
+    /// Looks at a checkpoint directory, or at a GGUF file: which files matter, and whether the weights are as long as
+    /// their headers say.
     ///
     /// # Errors
-    /// A missing directory or file, a header that is no safetensors header, a truncated weight file.
-    pub fn open(directory: &Path) -> Result<Self, Error> {
+    /// A missing directory or file, a damaged header, a truncated weight file.
+    pub fn open(source: &Path) -> Result<Self, Error> {
+        Self::choose(source, None)
+    }
+
+    /// [`Checkpoint::open`], where `file` names a GGUF file in the directory.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn choose(source: &Path, file: Option<&str>) -> Result<Self, Error> {
+        match gguf::find(source, file)? {
+            Some(path) => Self::of_gguf(source, Gguf::open(&path)?),
+            None => match file {
+                Some(file) => Err(Error::input(format!("`file: {file}` is no GGUF file"))
+                    .hint("`file` chooses among the GGUF files of a folder; leave it out for safetensors")),
+                None => Self::of_directory(source),
+            },
+        }
+    }
+
+    fn of_gguf(source: &Path, gguf: Gguf) -> Result<Self, Error> {
+        let mut files = Vec::new();
+        if source.is_dir() {
+            // Had it been there, the folder would have been another kind of checkpoint.
+            files.push(CheckpointFile {
+                role: "config".to_owned(),
+                path: None,
+            });
+        }
+        for (number, part) in gguf.parts().iter().enumerate() {
+            files.push(CheckpointFile {
+                role: match gguf.parts().len() {
+                    1 => "weights".to_owned(),
+                    _ => format!("weights/{number}"),
+                },
+                path: Some(part.path().to_owned()),
+            });
+        }
+        Ok(Self {
+            directory: gguf.path().to_owned(),
+            files,
+            shards: Vec::new(),
+            tensors: BTreeMap::new(),
+            adapter: None,
+            gguf: Some(Arc::new(gguf)),
+        })
+    }
+
+    fn of_directory(directory: &Path) -> Result<Self, Error> {
         if !directory.is_dir() {
             return Err(
                 Error::input(format!("{}: no such model directory", directory.display()))
@@ -59,6 +113,8 @@ impl Checkpoint {
             files: Vec::new(),
             shards: Vec::new(),
             tensors: BTreeMap::new(),
+            gguf: None,
+            adapter: None,
         };
         checkpoint.require("config", "config.json")?;
         checkpoint.require("tokenizer", "tokenizer.json")?;
@@ -79,7 +135,69 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// The directory.
+    /// Checks that weights can be kept in memory as `dtype` (`f32`, `f16`, `bf16`) without another value: all are stored
+    /// in it, or it is `f32`, which holds every value of the others.
+    ///
+    /// # Errors
+    /// A type in which some would be rounded: that would be another model under the same name.
+    pub fn keeps(&self, dtype: &str) -> Result<(), Error> {
+        if self.gguf.is_some() && dtype != "f32" {
+            return Err(
+                Error::pipeline(format!("the weights of a GGUF file can not be kept as {dtype}"))
+                    .hint("leave `dtype` out: they stay as they are stored, and computing is in f32"),
+            );
+        }
+        let other = |entry: &&TensorEntry| dtype != "f32" && !entry.dtype.eq_ignore_ascii_case(dtype);
+        match self.tensors.iter().find(|(_, entry)| other(entry)) {
+            None => Ok(()),
+            Some((name, entry)) => Err(Error::pipeline(format!(
+                "weights can not be kept as {dtype}: the tensor {name} is stored as {}",
+                entry.dtype
+            ))
+            .cause("rounding them would make another model of it")
+            .hint("leave `dtype` out, or save the checkpoint in that type and name the copy")),
+        }
+    }
+
+    /// The same checkpoint with a LoRA adapter that is merged into its weights. The adapter's files join those that a
+    /// result depends on.
+    ///
+    /// # Errors
+    /// An adapter that is not whole, of a kind that is not supported, or made for another model.
+    pub fn with_adapter(mut self, directory: &Path) -> Result<Self, Error> {
+        if self.gguf.is_some() {
+            return Err(Error::pipeline("an adapter can not be merged into a GGUF file")
+                .cause("its weights stay packed as they lie there")
+                .hint("merge the adapter into the checkpoint, and convert what comes out"));
+        }
+        let (adapter, files) = Adapter::open(directory, &self.tensors)?;
+        self.files.extend(files);
+        self.adapter = Some(adapter);
+        Ok(self)
+    }
+
+    /// The adapter.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
+    }
+
+    /// The GGUF file, where it is one.
+    pub fn gguf(&self) -> Option<&Arc<Gguf>> {
+        self.gguf.as_ref()
+    }
+
+    /// The architecture, from `config.json` or from the metadata of a GGUF file.
+    ///
+    /// # Errors
+    /// An architecture or a field that is not supported; each named.
+    pub fn config(&self) -> Result<Config, Error> {
+        match &self.gguf {
+            Some(gguf) => gguf::config(gguf),
+            None => Config::parse(&self.read("config")?.unwrap_or_default()),
+        }
+    }
+
+    /// The directory, or the GGUF file.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -206,7 +324,7 @@ impl Checkpoint {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, Error> {
+pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
     let failed = |cause: std::io::Error| Error::input(format!("{}: cannot be read", path.display())).cause(cause);
     let mut text = String::new();
     let file = File::open(path).map_err(failed)?;
@@ -249,7 +367,7 @@ fn shard_names(index: &Path) -> Result<Vec<String>, Error> {
 }
 
 /// Names, types and shapes from a safetensors header, checked against the file's length.
-fn read_header(path: &Path) -> Result<Vec<(String, String, Vec<usize>)>, Error> {
+pub(crate) fn read_header(path: &Path) -> Result<Vec<(String, String, Vec<usize>)>, Error> {
     const AGAIN: &str = "fetch the file again; it was cut short or is no safetensors file";
     let shown = path.display();
     let broken = |cause: String| {

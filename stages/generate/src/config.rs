@@ -49,6 +49,8 @@ pub struct Config {
     pub embedding_scale: Option<f32>,
     /// The output projection is the embedding.
     pub tied: bool,
+    /// Which projections have a bias.
+    pub biases: Biases,
     /// Experts of a mixture, and how many of them a token goes to.
     pub experts: Option<Experts>,
     /// Ids that end an answer, as the configuration gives them.
@@ -77,6 +79,17 @@ pub struct LayerConfig {
     pub window: Option<usize>,
     /// Index into [`Config::ropes`].
     pub rope: usize,
+}
+
+/// Which projections of a layer have a bias.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Biases {
+    /// Queries, keys and values.
+    pub attention: bool,
+    /// The output of attention.
+    pub output: bool,
+    /// The feed-forward block.
+    pub block: bool,
 }
 
 /// A sparse mixture of experts.
@@ -160,7 +173,12 @@ impl Config {
         let hidden = fields.count("hidden_size")?;
         let heads = fields.count("num_attention_heads")?;
         let layers = fields.count("num_hidden_layers")?;
-        let kv_heads = fields.count_or("num_key_value_heads", default_kv_heads(family, heads))?;
+        let kv_heads = match fields.maybe_count("num_key_value_heads")? {
+            Some(given) => given,
+            // Said to be nothing, it is that of queries; not said, the family's.
+            None if fields.has("num_key_value_heads") => heads,
+            None => default_kv_heads(family, heads),
+        };
         let head_dim = match fields.maybe_count("head_dim")? {
             Some(given) => given,
             None => match family {
@@ -202,6 +220,7 @@ impl Config {
             final_cap: cap(&fields, family, "final_logit_softcapping", 30.0)?,
             embedding_scale: family.is_gemma().then(|| libm::sqrt(hidden as f64) as f32),
             tied: fields.flag_or("tie_word_embeddings", family.is_gemma())?,
+            biases: biases(&fields, family)?,
             experts: experts(&fields, family)?,
             eos: fields.ids("eos_token_id")?,
         };
@@ -259,18 +278,42 @@ fn cap(fields: &Fields<'_>, family: Family, name: &str, default: f64) -> Result<
 }
 
 fn activation(fields: &Fields<'_>, family: Family) -> Result<Activation, Error> {
-    // Gemma's own code runs the tanh form whatever `hidden_act` says, unless `hidden_activation` says otherwise.
+    // The first Gemma says it in either field, and its `gelu` means the tanh form that it was trained with.
+    let first = family == Family::Gemma;
     let (name, default) = match family {
+        Family::Gemma if fields.get("hidden_activation").is_none() => ("hidden_act", "gelu_pytorch_tanh"),
         Family::Gemma | Family::Gemma2 | Family::Gemma3 => ("hidden_activation", "gelu_pytorch_tanh"),
         _ => ("hidden_act", "silu"),
     };
     match fields.text(name)?.as_deref().unwrap_or(default) {
         "silu" | "swish" => Ok(Activation::Silu),
         "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
+        "gelu" if first => Ok(Activation::GeluTanh),
+        "gelu" => Ok(Activation::Gelu),
         other => Err(fields
             .unsupported(name, other)
-            .hint("silu and gelu_pytorch_tanh are supported")),
+            .hint("silu, gelu and gelu_pytorch_tanh are supported")),
     }
+}
+
+fn biases(fields: &Fields<'_>, family: Family) -> Result<Biases, Error> {
+    let attention = match family {
+        Family::Mistral | Family::Mixtral | Family::Phi3 => false,
+        // Qwen2 has these three always, and none behind attention.
+        Family::Qwen2 => {
+            return Ok(Biases {
+                attention: true,
+                ..Biases::default()
+            });
+        }
+        _ => fields.flag_or("attention_bias", false)?,
+    };
+    let block = family == Family::Llama && fields.flag_or("mlp_bias", false)?;
+    Ok(Biases {
+        attention,
+        output: attention,
+        block,
+    })
 }
 
 fn experts(fields: &Fields<'_>, family: Family) -> Result<Option<Experts>, Error> {
@@ -310,8 +353,17 @@ fn layer_configs(fields: &Fields<'_>, family: Family, layers: usize) -> Result<V
         window: if slides { window } else { None },
         rope: if slides { local_rope } else { 0 },
     };
-    if family != Family::Gemma3 && fields.has("layer_types") && window.is_none() && sliding.contains(&true) {
+    let typed = fields.get("layer_types").is_some();
+    if typed && window.is_none() && sliding.contains(&true) {
         return Err(fields.unsupported("layer_types", "sliding_attention without a sliding_window"));
+    }
+    // These families have one kind of layer; `transformers` passes over what their `layer_types` say.
+    let one_kind = matches!(
+        family,
+        Family::Llama | Family::Mistral | Family::Mixtral | Family::Gemma | Family::Phi3
+    );
+    if typed && one_kind && window.is_some() && sliding.contains(&false) {
+        return Err(fields.unsupported("layer_types", "full_attention beside a sliding_window"));
     }
     Ok(sliding.into_iter().map(layer).collect())
 }

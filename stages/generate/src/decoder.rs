@@ -2,6 +2,7 @@
 
 mod attention;
 mod layer;
+mod plain;
 
 use crate::cache::{Cache, CacheShape};
 use crate::config::Config;
@@ -22,6 +23,7 @@ pub struct Decoder {
     norm: Norm,
     head: Linear,
     device: Device,
+    plain: Option<plain::Plain>,
 }
 
 /// The new tokens of one sequence and what it has cached.
@@ -48,13 +50,16 @@ impl Decoder {
     /// # Errors
     /// A tensor that is missing, has another shape or is left over.
     pub fn new(config: Config, mut weights: Weights, device: &Device) -> Result<Self, Error> {
+        if config.tied {
+            weights.tie();
+        }
         let embedding = weights.matrix("model.embed_tokens.weight", config.vocabulary, config.hidden)?;
         let norm = layer::norm(&config, &mut weights, "model.norm.weight", config.hidden)?;
         let layers = (0..config.layers.len())
             .map(|index| Layer::new(&config, index, &mut weights))
             .collect::<Result<Vec<_>, _>>()?;
         let head = match config.tied {
-            true => embedding.clone(),
+            true => weights.tied_head(&embedding, &config)?,
             false => weights.matrix("lm_head.weight", config.vocabulary, config.hidden)?,
         };
         weights.finish(config.tied)?;
@@ -65,7 +70,17 @@ impl Decoder {
             norm,
             head: Linear::new(head, None),
             device: device.clone(),
+            plain: None,
         })
+    }
+
+    /// The same model, computed by candle's own operations on `device`; `weights` are those it was made of, once more.
+    ///
+    /// # Errors
+    /// As [`Decoder::new`].
+    pub fn on(mut self, weights: Weights, device: &Device) -> Result<Self, Error> {
+        self.plain = Some(plain::Plain::new(&self.config, weights, device)?);
+        Ok(self)
     }
 
     /// The architecture.
@@ -91,7 +106,10 @@ impl Decoder {
     /// A token outside the vocabulary or a cache without room; candle's own.
     pub fn forward(&self, run: Run, slots: &mut [Slot<'_>], wanted: Wanted) -> Result<Tensor, Error> {
         self.check(slots)?;
-        self.run(run, slots, wanted).map_err(failed)
+        match &self.plain {
+            Some(plain) => plain.logits(&self.config, slots, wanted).map_err(failed),
+            None => self.run(run, slots, wanted).map_err(failed),
+        }
     }
 
     /// Runs the new tokens of all slots together and returns their last hidden states, behind the final norm:
@@ -101,6 +119,9 @@ impl Decoder {
     /// As [`Decoder::forward`].
     pub fn hidden(&self, run: Run, slots: &mut [Slot<'_>]) -> Result<Tensor, Error> {
         self.check(slots)?;
+        if let Some(plain) = &self.plain {
+            return plain.hidden(&self.config, slots).map_err(failed);
+        }
         let states = self.states(run, slots).and_then(|x| self.norm.forward(run, &x));
         states.map_err(failed)
     }
@@ -130,7 +151,7 @@ impl Decoder {
     /// What the last layer gives for the new tokens, before the final norm.
     fn states(&self, run: Run, slots: &mut [Slot<'_>]) -> CandleResult<Tensor> {
         let tokens: Vec<u32> = slots.iter().flat_map(|slot| slot.tokens.iter().copied()).collect();
-        let mut x = self.embedding.gather(&tokens)?;
+        let mut x = self.embedding.gather(&tokens, run)?;
         if let Some(scale) = self.config.embedding_scale {
             x = (x * f64::from(scale))?;
         }

@@ -3,6 +3,7 @@
 //! A request's result depends on its prompt, its sampling settings and its random stream alone: kernels are invariant,
 //! random numbers are drawn by token position, and what shares the batch only decides when it is computed.
 
+mod accelerator;
 mod admission;
 mod hidden;
 mod prefix;
@@ -11,7 +12,6 @@ mod sequence;
 
 use crate::cache::Meter;
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
 use crate::decoder::{Decoder, Slot, Wanted};
 use crate::kernel::{Team, Unit, scatter_mut};
 use crate::ops::Run;
@@ -19,6 +19,7 @@ use crate::raw::RawRow;
 use crate::sampler::{Sampler, Sampling, Stream};
 use crate::text::{Text, TextOptions};
 use crate::weights::Weights;
+pub use accelerator::Accelerator;
 use candle_core::{DType, Device};
 use fracture_stage::Error;
 use prefix::Prefixes;
@@ -39,6 +40,8 @@ pub struct Options {
     pub share_prefixes: bool,
     /// The vector unit.
     pub unit: Unit,
+    /// Where products are computed. Unlike the others, this changes results, in their last digits.
+    pub device: Accelerator,
 }
 
 impl Default for Options {
@@ -49,6 +52,7 @@ impl Default for Options {
             max_rows: 256,
             share_prefixes: true,
             unit: Unit::best(),
+            device: Accelerator::Cpu,
         }
     }
 }
@@ -166,13 +170,20 @@ impl Engine {
     /// # Errors
     /// An unsupported architecture, files that cannot be read.
     pub fn load(checkpoint: &Checkpoint, text: &TextOptions, options: Options) -> Result<Self, Error> {
-        let config = checkpoint.read("config")?.unwrap_or_default();
         let place = checkpoint.directory().display();
-        let config = Config::parse(&config).map_err(|error| error.context(format!("{place}: cannot be run")))?;
+        let config = checkpoint
+            .config()
+            .map_err(|error| error.context(format!("{place}: cannot be run")))?;
         let text = Text::open(checkpoint, &config.eos, text)?;
         let device = Device::Cpu;
-        let weights = Weights::open(checkpoint, DType::F32, &device)?;
-        Self::new(Decoder::new(config, weights, &device)?, text, options)
+        let weights = Weights::of(checkpoint, &config, DType::F32, &device)?;
+        let mut decoder = Decoder::new(config, weights, &device)?;
+        if options.device != Accelerator::Cpu {
+            let device = options.device.open()?;
+            let weights = Weights::of(checkpoint, decoder.config(), DType::F32, &device)?;
+            decoder = decoder.on(weights, &device)?;
+        }
+        Self::new(decoder, text, options)
     }
 
     /// An engine of a decoder that is in memory.
@@ -280,6 +291,14 @@ impl Engine {
             reserved,
         });
         Ok(())
+    }
+
+    /// Gives back the requests that wait for room.
+    pub fn withdraw(&mut self) -> Vec<u64> {
+        self.reserved = 0;
+        let tickets: Vec<u64> = self.waiting.drain(..).map(|waiting| waiting.ticket).collect();
+        self.scored.retain(|ticket, _| !tickets.contains(ticket));
+        tickets
     }
 
     /// Lets waiting requests in as far as there is room, computes their prompts, and one token of every running one.
@@ -404,4 +423,4 @@ fn decode(decoder: &Decoder, run: Run, text: &Text, sequences: &mut [&mut Sequen
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -15,6 +15,8 @@ pub struct Sampling {
     pub min_p: f32,
     /// Logits of tokens that occurred, in the prompt or after, are divided by this when positive, else multiplied.
     pub repetition_penalty: f32,
+    /// How many most probable tokens are told beside each chosen one; it changes no choice.
+    pub top: u32,
 }
 
 impl Default for Sampling {
@@ -26,6 +28,7 @@ impl Default for Sampling {
             top_k: 0,
             min_p: 0.0,
             repetition_penalty: 1.0,
+            top: 0,
         }
     }
 }
@@ -119,6 +122,7 @@ pub struct Sampler {
     weights: Vec<f32>,
     kept: Vec<u32>,
     ranks: Vec<u64>,
+    top: Vec<(u32, f32)>,
 }
 
 impl Sampler {
@@ -131,6 +135,7 @@ impl Sampler {
             weights: Vec::new(),
             kept: Vec::new(),
             ranks: Vec::new(),
+            top: Vec::new(),
         }
     }
 
@@ -154,6 +159,7 @@ impl Sampler {
         if !top.is_finite() || !total.is_finite() {
             return Err(NotFinite);
         }
+        self.tell(logits, sampling.top as usize, f64::from(top) + libm::log(total));
         let penalised = sampling.repetition_penalty != 1.0;
         self.scaled.clear();
         self.scaled.extend_from_slice(logits);
@@ -170,6 +176,29 @@ impl Sampler {
             logprob: logprob as f32,
             entropy,
         })
+    }
+
+    /// The most probable tokens where a token was last chosen, as many as [`Sampling::top`] asks for, with their
+    /// log-probabilities in nats under the model's own distribution; falling, the lower id first among equals.
+    pub fn top(&self) -> &[(u32, f32)] {
+        &self.top
+    }
+
+    fn tell(&mut self, logits: &[f32], count: usize, normaliser: f64) {
+        self.top.clear();
+        let count = count.min(logits.len());
+        if count == 0 {
+            return;
+        }
+        let order = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+        self.kept.clear();
+        self.kept.extend(0..logits.len() as u32);
+        if count < logits.len() {
+            self.kept.select_nth_unstable_by(count - 1, order);
+        }
+        self.kept[..count].sort_unstable_by(order);
+        let logprob = |id: u32| (f64::from(logits[id as usize]) - normaliser) as f32;
+        self.top.extend(self.kept[..count].iter().map(|&id| (id, logprob(id))));
     }
 
     /// The log-probabilities, in nats, of some tokens under the model's own distribution: softmax of the raw `logits

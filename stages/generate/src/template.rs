@@ -3,7 +3,9 @@
 //!
 //! Templates come with checkpoints, so they run with fuel and an output limit, and reach nothing outside.
 
+mod methods;
 mod python;
+mod source;
 
 use fracture_stage::Error;
 use minijinja::syntax::SyntaxConfig;
@@ -19,6 +21,9 @@ const FUEL: u64 = 20_000_000;
 const OUTPUT_LIMIT: usize = 16 << 20;
 /// A system text that no template writes by itself.
 const PROBE: &str = "fracture-probe-c41f";
+
+/// What marks the end of a prefill while it is rendered; the space tells whether the template keeps spaces.
+const CONTINUED: &str = "fracture-continued-7be2 ";
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
@@ -70,10 +75,9 @@ impl ChatTemplate {
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         python::install(&mut environment, date);
         environment
-            .add_template_owned("chat", python::without_generation_tags(source))
+            .add_template_owned("chat", source::prepared(source))
             .map_err(|cause| {
                 Error::input("the chat template has a syntax error")
                     .cause(format!("{cause:#}"))
@@ -123,19 +127,26 @@ impl ChatTemplate {
         if prefill.trim().is_empty() {
             return Ok(self.fill(&messages[..messages.len() - 1], true)? + prefill);
         }
-        let mut text = self.fill(messages, false)?;
-        let Some(at) = text.rfind(prefill.trim()) else {
+        let mut marked = messages.to_vec();
+        if let Some(last) = marked.last_mut() {
+            last.content.push_str(CONTINUED);
+        }
+        let mut text = self.fill(&marked, false)?;
+        let at = text
+            .rfind(CONTINUED.trim_end())
+            .filter(|at| text[..*at].contains(prefill.trim()));
+        let Some(at) = at else {
             return Err(
                 Error::input("the chat template changes the prefill, so that no answer can continue it")
                     .hint("leave out `prefill`, or give a `chat_template:` that writes it as it is"),
             );
         };
         // Spaces at its end stay when the template keeps them.
-        let end = match text[at..].starts_with(prefill.trim_start()) {
-            true => at + prefill.trim_start().len(),
-            false => at + prefill.trim().len(),
-        };
-        text.truncate(end);
+        let kept = text[at..].starts_with(CONTINUED);
+        text.truncate(at);
+        if !kept {
+            text.truncate(text.trim_end().len());
+        }
         Ok(text)
     }
 

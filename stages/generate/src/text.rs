@@ -1,7 +1,10 @@
 //! Text to tokens and back, as `transformers` does it: the checkpoint's tokenizer, special tokens and chat template.
 
+mod tokenizer;
+
 use crate::checkpoint::Checkpoint;
 use crate::config::ids;
+use crate::gguf::{self, Gguf};
 use crate::template::{ChatTemplate, Date, Ending, Message};
 use fracture_stage::Error;
 use serde_json::Value;
@@ -50,6 +53,27 @@ pub struct Rendered {
     pub system_folded: bool,
 }
 
+impl Rendered {
+    /// A text as it is.
+    pub fn plain(text: String) -> Self {
+        Self {
+            text,
+            add_special_tokens: true,
+            system_folded: false,
+        }
+    }
+
+    /// A conversation for a model without a template: the messages' texts, joined by empty lines.
+    pub fn joined(messages: &[Message]) -> Self {
+        let texts: Vec<&str> = messages
+            .iter()
+            .map(|message| message.content.as_str())
+            .filter(|text| !text.is_empty())
+            .collect();
+        Self::plain(texts.join("\n\n"))
+    }
+}
+
 impl Text {
     /// Reads tokenizer and template. `eos` are the ids that `config.json` names as ends of an answer; those of
     /// `generation_config.json` and of the tokenizer are added.
@@ -58,18 +82,17 @@ impl Text {
     /// Files that cannot be read or hold something else; a template with a syntax error.
     pub fn open(checkpoint: &Checkpoint, eos: &[u32], options: &TextOptions) -> Result<Self, Error> {
         let place = checkpoint.directory().display();
+        if let Some(gguf) = checkpoint.gguf() {
+            return Self::of_gguf(gguf, eos, options);
+        }
         let text = checkpoint.read("tokenizer")?.unwrap_or_default();
-        let mut tokenizer: Tokenizer = text.parse().map_err(|cause| {
+        let config = checkpoint.read_json("tokenizer_config")?;
+        let special = special_tokens(&checkpoint.read_json("special_tokens")?, &config);
+        let tokenizer = tokenizer::build(&text, &config, &special).map_err(|cause| {
             Error::input(format!("{place}: tokenizer.json cannot be used"))
                 .cause(cause)
                 .hint("save it anew with a current `transformers`")
         })?;
-        tokenizer.with_padding(None);
-        tokenizer
-            .with_truncation(None)
-            .map_err(|cause| Error::internal("truncation could not be switched off").cause(cause))?;
-        let config = checkpoint.read_json("tokenizer_config")?;
-        let special = special_tokens(&checkpoint.read_json("special_tokens")?, &config);
         let id = |name: &str| special.get(name).and_then(|token| tokenizer.token_to_id(token));
         let mut ends = eos.to_vec();
         let generation = checkpoint.read_json("generation_config")?;
@@ -81,14 +104,11 @@ impl Text {
         ends.extend(id("eos_token"));
         ends.sort_unstable();
         ends.dedup();
-        let template = match (options.chat, &options.template) {
-            (false, _) => None,
-            (true, Some(given)) => Some(given.clone()),
-            (true, None) => own_template(checkpoint, &config)?,
+        let template = match options.wants_own() {
+            true => own_template(checkpoint, &config)?,
+            false => None,
         };
-        let template = template
-            .map(|source| ChatTemplate::new(&source, special.clone(), options.date))
-            .transpose()
+        let template = compile(template, special.clone(), options)
             .map_err(|error| error.context(format!("{place}: the chat template cannot be used")))?;
         let clean_up = config
             .get("clean_up_tokenization_spaces")
@@ -100,6 +120,24 @@ impl Text {
             eos: ends,
             clean_up,
             template,
+        })
+    }
+
+    /// The text side that a GGUF file carries.
+    fn of_gguf(gguf: &Gguf, eos: &[u32], options: &TextOptions) -> Result<Self, Error> {
+        let side = gguf::text_side(gguf)?;
+        let mut ends = [eos, &side.ends].concat();
+        ends.sort_unstable();
+        ends.dedup();
+        let bos = side.special.get("bos_token");
+        let place = gguf.path().display();
+        Ok(Self {
+            bos: bos.and_then(|token| side.tokenizer.token_to_id(token)),
+            tokenizer: side.tokenizer,
+            eos: ends,
+            clean_up: side.clean_up,
+            template: compile(side.template, side.special, options)
+                .map_err(|error| error.context(format!("{place}: the chat template cannot be used")))?,
         })
     }
 
@@ -127,18 +165,7 @@ impl Text {
                     system_folded,
                 })
             }
-            None => {
-                let texts: Vec<&str> = messages
-                    .iter()
-                    .map(|message| message.content.as_str())
-                    .filter(|text| !text.is_empty())
-                    .collect();
-                Ok(Rendered {
-                    text: texts.join("\n\n"),
-                    add_special_tokens: true,
-                    system_folded: false,
-                })
-            }
+            None => Ok(Rendered::joined(messages)),
         }
     }
 
@@ -181,6 +208,28 @@ impl Text {
         }
         Ok(text)
     }
+}
+
+impl TextOptions {
+    /// The checkpoint's own template is used.
+    fn wants_own(&self) -> bool {
+        self.chat && self.template.is_none()
+    }
+}
+
+/// The template in use: none, the one given, or the checkpoint's `own`.
+fn compile(
+    own: Option<String>,
+    special: BTreeMap<String, String>,
+    options: &TextOptions,
+) -> Result<Option<ChatTemplate>, Error> {
+    let source = match options.chat {
+        false => None,
+        true => options.template.clone().or(own),
+    };
+    source
+        .map(|source| ChatTemplate::new(&source, special, options.date))
+        .transpose()
 }
 
 /// Special tokens by name (`bos_token`, ..): those of `tokenizer_config.json` win over `special_tokens_map.json`.

@@ -1,5 +1,8 @@
 //! Canaries: texts that are scored before and after a judge whenever it runs, and compared with what they scored when this
 //! judge first ran on this store. A judge that moved (another runtime, processor or provider, a damaged file) is stopped.
+//!
+//! A file of canaries may also say what each text must score. Such a file lies beside a judge that was shipped with one, and
+//! catches what no digest can: a tokenizer or a model of another judge in the same folder.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,8 +18,31 @@ pub const TOLERANCE: f64 = 1e-3;
 const SIZE_LIMIT: usize = 1 << 20;
 const SHIPPED: &str = include_str!("../canaries.json");
 
+/// The file in a judge's folder that holds its own canaries.
+pub const OWN: &str = "canaries.jsonl";
+/// What a field of a canary's line that says a probability begins with.
+const EXPECTED: &str = "p_";
+
 /// The readings of one text: probabilities, as many as its judge has labels (and windows).
 pub type Readings = Result<Vec<f64>, String>;
+
+/// A text that is watched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Canary {
+    /// The text.
+    pub text: String,
+    /// What it must score: label and probability.
+    pub expected: Vec<(String, f64)>,
+}
+
+impl From<String> for Canary {
+    fn from(text: String) -> Self {
+        Self {
+            text,
+            expected: Vec::new(),
+        }
+    }
+}
 
 /// What was found when a judge ran first.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,7 +56,7 @@ struct Record {
 /// The canaries of a judge.
 #[derive(Debug)]
 pub struct Canaries {
-    texts: Vec<String>,
+    canaries: Vec<Canary>,
     judge: String,
     record: Option<PathBuf>,
     before: Option<Vec<Readings>>,
@@ -38,16 +64,18 @@ pub struct Canaries {
 
 impl Canaries {
     /// The shipped texts.
-    pub fn shipped() -> Vec<String> {
+    pub fn shipped() -> Vec<Canary> {
         // A test holds the file to being a list of texts.
-        serde_json::from_str(SHIPPED).unwrap_or_default()
+        let texts: Vec<String> = serde_json::from_str(SHIPPED).unwrap_or_default();
+        texts.into_iter().map(Canary::from).collect()
     }
 
-    /// The texts of a file: JSONL with a field `text`, a JSON list of texts, or else one a line.
+    /// The canaries of a file: JSONL with a field `text` and, where it is said, `p_LABEL`; a JSON list of texts; or else one
+    /// text a line.
     ///
     /// # Errors
     /// When it can not be read or holds no text.
-    pub fn read(path: &str, files: &dyn Files) -> Result<Vec<String>, Error> {
+    pub fn read(path: &str, files: &dyn Files) -> Result<Vec<Canary>, Error> {
         let bytes = files.head(&files.locate(path), SIZE_LIMIT + 1)?;
         let failed = |cause: String| {
             Error::input(format!("the canaries `{path}` can not be used"))
@@ -59,21 +87,17 @@ impl Canaries {
         }
         let text = String::from_utf8(bytes).map_err(|error| failed(error.to_string()))?;
         let lines = || text.lines().filter(|line| !line.trim().is_empty());
-        let texts: Vec<String> = match Path::new(path).extension().and_then(|ending| ending.to_str()) {
-            Some("json") => serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?,
+        let plain = |texts: Vec<String>| texts.into_iter().map(Canary::from).collect();
+        let canaries: Vec<Canary> = match Path::new(path).extension().and_then(|ending| ending.to_str()) {
+            Some("json") => plain(serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?),
             Some("jsonl") => lines()
-                .map(|line| {
-                    let value: serde_json::Value = serde_json::from_str(line).map_err(|e| failed(e.to_string()))?;
-                    let text = value.get("text").and_then(serde_json::Value::as_str);
-                    text.map(str::to_owned)
-                        .ok_or_else(|| failed("a line has no field `text`".to_owned()))
-                })
+                .map(|line| canary(line).map_err(failed))
                 .collect::<Result<_, _>>()?,
-            _ => lines().map(str::to_owned).collect(),
+            _ => plain(lines().map(str::to_owned).collect()),
         };
-        match texts.is_empty() {
+        match canaries.is_empty() {
             true => Err(failed("it holds no text".to_owned())),
-            false => Ok(texts),
+            false => Ok(canaries),
         }
     }
 
@@ -83,7 +107,7 @@ impl Canaries {
     /// # Errors
     /// When a file of the judge can not be read.
     pub fn new(
-        texts: Vec<String>,
+        canaries: Vec<Canary>,
         judge: &str,
         uses: &[FileUse],
         settings: &str,
@@ -91,10 +115,10 @@ impl Canaries {
     ) -> Result<Self, Error> {
         let record = files
             .memory()
-            .map(|memory| Ok(memory.join("canaries").join(key(&texts, uses, settings, &memory)?)))
+            .map(|memory| Ok(memory.join("canaries").join(key(&canaries, uses, settings, &memory)?)))
             .transpose()?;
         Ok(Self {
-            texts,
+            canaries,
             judge: judge.to_owned(),
             record,
             before: None,
@@ -102,8 +126,41 @@ impl Canaries {
     }
 
     /// The texts to score.
-    pub fn texts(&self) -> &[String] {
-        &self.texts
+    pub fn texts(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.canaries.iter().map(|canary| canary.text.as_str())
+    }
+
+    /// Compares with what the canaries must score. `score` is the probability that a label has of the text of that number;
+    /// `None` where the judge has no such label or no score for the text, which is nothing to compare.
+    ///
+    /// # Errors
+    /// When one is off by more than [`TOLERANCE`].
+    pub fn check_expected(&self, score: impl Fn(usize, &str) -> Option<f64>) -> Result<(), Error> {
+        let mut worst: Option<(usize, f64, f64, f64, &str)> = None;
+        for (index, canary) in self.canaries.iter().enumerate() {
+            for (label, expected) in &canary.expected {
+                let Some(now) = score(index, label) else { continue };
+                let moved = (now - expected).abs();
+                if worst.is_none_or(|(_, most, ..)| moved > most) {
+                    worst = Some((index, moved, *expected, now, label));
+                }
+            }
+        }
+        match worst {
+            Some((index, moved, expected, now, label)) if moved > TOLERANCE => Err(self
+                .drift(
+                    index,
+                    &format!(
+                        "is off by {moved:.4}: its file says {expected:.4} for `{label}`, the judge {now:.4} (at most \
+                         {TOLERANCE} is allowed)"
+                    ),
+                )
+                .hint(
+                    "model, tokenizer and canaries are not of one judge, or it was exported otherwise (quantized?); take \
+                     all files from one export, or name other `canaries`",
+                )),
+            _ => Ok(()),
+        }
     }
 
     /// Takes what the texts score now: compares with before in this run, the first time with the record, which is made when
@@ -189,7 +246,7 @@ impl Canaries {
     }
 
     fn drift(&self, index: usize, problem: &str) -> Error {
-        let text = self.texts.get(index).map_or("", String::as_str);
+        let text = self.canaries.get(index).map_or("", |canary| canary.text.as_str());
         let mut shown: String = text.chars().filter(|c| !c.is_control()).take(60).collect();
         if shown.len() < text.len() {
             shown.push('…');
@@ -209,7 +266,7 @@ impl Canaries {
         let record = Record {
             judge: self.judge.clone(),
             provenance: provenance.to_vec(),
-            canaries: self.texts.iter().cloned().zip(readings).collect(),
+            canaries: self.texts().map(str::to_owned).zip(readings).collect(),
         };
         let Some(folder) = path.parent() else { return Ok(()) };
         std::fs::create_dir_all(folder)?;
@@ -220,13 +277,31 @@ impl Canaries {
     }
 }
 
+/// A canary from a line of JSON.
+fn canary(line: &str) -> Result<Canary, String> {
+    let value: serde_json::Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let text = value.get("text").and_then(serde_json::Value::as_str);
+    let text = text.ok_or("a line has no field `text`")?.to_owned();
+    let mut expected = Vec::new();
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let Some(label) = name.strip_prefix(EXPECTED) else {
+            continue;
+        };
+        match value.as_f64() {
+            Some(p) if (0.0..=1.0).contains(&p) => expected.push((label.to_owned(), p)),
+            _ => return Err(format!("`{name}` is {value}, which is no probability")),
+        }
+    }
+    Ok(Canary { text, expected })
+}
+
 /// What the readings of a judge depend on, as a file name. Digests of its files are remembered beside.
-fn key(texts: &[String], uses: &[FileUse], settings: &str, memory: &Path) -> Result<String, Error> {
+fn key(canaries: &[Canary], uses: &[FileUse], settings: &str, memory: &Path) -> Result<String, Error> {
     let digests = FileDigests::open(memory);
     let mut framed = Framed::new("canaries of a judge, version 1");
-    framed.text(settings).number(texts.len() as u64);
-    for text in texts {
-        framed.text(text);
+    framed.text(settings).number(canaries.len() as u64);
+    for canary in canaries {
+        framed.text(&canary.text);
     }
     for file in uses {
         framed.text(&file.role);
@@ -247,108 +322,4 @@ fn key(texts: &[String], uses: &[FileUse], settings: &str, memory: &Path) -> Res
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    struct Folder(PathBuf);
-
-    impl Files for Folder {
-        fn locate(&self, path: &str) -> PathBuf {
-            self.0.join(path)
-        }
-        fn head(&self, path: &Path, limit: usize) -> Result<Vec<u8>, Error> {
-            let mut bytes = std::fs::read(path).map_err(|e| Error::input("no file").cause(e))?;
-            bytes.truncate(limit);
-            Ok(bytes)
-        }
-        fn size(&self, _: &Path) -> Option<u64> {
-            None
-        }
-        fn list(&self, _: &Path) -> Option<Vec<String>> {
-            None
-        }
-        fn memory(&self) -> Option<PathBuf> {
-            Some(self.0.join("memory"))
-        }
-    }
-
-    fn canaries(folder: &Folder, settings: &str) -> Canaries {
-        let model = folder.0.join("model");
-        if !model.exists() {
-            std::fs::write(&model, "weights").unwrap();
-        }
-        let uses = [FileUse::present("model", model), FileUse::absent("other")];
-        Canaries::new(vec!["one".into(), "two".into()], "judge", &uses, settings, folder).unwrap()
-    }
-
-    fn readings(second: f64) -> Vec<Readings> {
-        vec![Ok(vec![0.5, 0.5]), Ok(vec![1.0 - second, second])]
-    }
-
-    #[test]
-    fn shipped_canaries_are_a_handful_of_texts() {
-        assert!((4..20).contains(&Canaries::shipped().len()));
-    }
-
-    #[test]
-    fn a_canary_that_moved_is_named_with_what_it_moved_by() {
-        let home = tempfile::tempdir().unwrap();
-        let folder = Folder(home.path().to_owned());
-        let here = [("onnxruntime".to_owned(), "1.31.1".to_owned())];
-        let mut first = canaries(&folder, "");
-        first.check(readings(0.8), &here).unwrap();
-        first.check(readings(0.8005), &here).unwrap();
-        let error = first.check(readings(0.79), &here).unwrap_err();
-        assert!(error.message.contains("canary 2 (\"two\") moved by 0.0100"), "{error}");
-        // The next run compares with the record.
-        canaries(&folder, "").check(readings(0.8004), &here).unwrap();
-        let there = [("onnxruntime".to_owned(), "1.40.0".to_owned())];
-        let error = canaries(&folder, "").check(readings(0.7), &there).unwrap_err();
-        assert!(
-            error.to_string().contains("1.31.1") && error.to_string().contains("1.40.0"),
-            "{error}"
-        );
-        assert!(error.hint.unwrap().contains("memory"));
-        // Another setting or another file is another judge.
-        canaries(&folder, "stride 4").check(readings(0.1), &here).unwrap();
-        std::fs::write(folder.0.join("model"), "other weights").unwrap();
-        canaries(&folder, "").check(readings(0.1), &here).unwrap();
-    }
-
-    #[test]
-    fn a_canary_that_has_no_score_any_more_is_drift() {
-        let home = tempfile::tempdir().unwrap();
-        let mut canaries = canaries(&Folder(home.path().to_owned()), "");
-        canaries.check(readings(0.8), &[]).unwrap();
-        let mut broken = readings(0.8);
-        broken[0] = Err("NaN".to_owned());
-        let error = canaries.check(broken, &[]).unwrap_err();
-        assert!(
-            error.to_string().contains("canary 1") && error.to_string().contains("NaN"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn files_of_three_forms_are_read() {
-        let home = tempfile::tempdir().unwrap();
-        let folder = Folder(home.path().to_owned());
-        for (name, text) in [
-            ("a.txt", "one\n\ntwo\n"),
-            ("a.json", r#"["one", "two"]"#),
-            ("a.jsonl", "{\"text\": \"one\", \"p\": 1}\n{\"text\": \"two\"}\n"),
-        ] {
-            std::fs::write(home.path().join(name), text).unwrap();
-            assert_eq!(Canaries::read(name, &folder).unwrap(), ["one", "two"], "{name}");
-        }
-        std::fs::write(home.path().join("b.txt"), "\n").unwrap();
-        assert!(
-            Canaries::read("b.txt", &folder)
-                .unwrap_err()
-                .to_string()
-                .contains("no text")
-        );
-        assert!(Canaries::read("none.txt", &folder).is_err());
-    }
-}
+mod tests;

@@ -148,6 +148,11 @@ impl Classifier {
         self.encoder.max_length()
     }
 
+    /// What a person should know of the judge's files.
+    pub fn doubt(&self) -> Option<&str> {
+        self.encoder.doubt()
+    }
+
     /// How many texts fit now.
     pub fn room(&self) -> u32 {
         u32::try_from(CAPACITY.saturating_sub(self.active())).unwrap_or(u32::MAX)
@@ -160,6 +165,13 @@ impl Classifier {
     /// Takes a text.
     pub fn submit(&mut self, ticket: Ticket, text: Text) {
         self.new.push_back((ticket, text));
+    }
+
+    /// Gives back all texts: between two steps none is being computed.
+    pub fn withdraw(&mut self) -> Vec<Ticket> {
+        self.queues.clear();
+        let new = self.new.drain(..).map(|(ticket, _)| ticket);
+        new.chain(self.rows.drain().map(|(_, row)| row.ticket)).collect()
     }
 
     /// Runs full batches and tokenizes what is new beside them; without `more`, and when there is no room for more, runs

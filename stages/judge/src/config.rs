@@ -55,6 +55,8 @@ pub struct JudgeConfig {
     pub pad_token: Option<String>,
     /// Whether rows are padded at the left.
     pub pad_left: Option<bool>,
+    /// The ids and texts of the tokenizer's own tokens, as `tokenizer_config.json` lists them.
+    pub added_tokens: Vec<(u32, String)>,
 }
 
 impl JudgeConfig {
@@ -102,6 +104,7 @@ impl JudgeConfig {
             pad_id,
             pad_token,
             pad_left: text(tokenizer, "padding_side").map(|side| side == "left"),
+            added_tokens: added_tokens(tokenizer),
             model_type,
         }
     }
@@ -193,6 +196,18 @@ fn duplicate(labels: &[String]) -> Option<&String> {
         .enumerate()
         .find(|(index, label)| labels[..*index].contains(label))
         .map(|(_, label)| label)
+}
+
+/// `added_tokens_decoder`: `{ "0": { "content": "[PAD]", … }, … }`.
+fn added_tokens(tokenizer: &Map<String, Value>) -> Vec<(u32, String)> {
+    let listed = tokenizer.get("added_tokens_decoder").and_then(Value::as_object);
+    let token = |(id, token): (&String, &Value)| {
+        let text = token.get("content").unwrap_or(token).as_str()?;
+        Some((id.parse().ok()?, text.to_owned()))
+    };
+    let mut tokens: Vec<_> = listed.into_iter().flatten().filter_map(token).collect();
+    tokens.sort();
+    tokens
 }
 
 fn length(value: Option<&Value>) -> Option<usize> {

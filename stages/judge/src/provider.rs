@@ -58,7 +58,9 @@ impl Provider {
             Self::Cuda => ep::CUDA::default().build().error_on_failure(),
             #[cfg(feature = "coreml")]
             Self::CoreMl => ep::CoreML::default().build().error_on_failure(),
-            _ => ep::CPU::default().build(),
+            // With ONNX Runtime's own arena: its buffers go from batch to batch, where the C library would hold some back in
+            // every thread after they were freed.
+            _ => ep::CPU::default().with_arena_allocator(true).build(),
         }
     }
 }

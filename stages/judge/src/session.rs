@@ -121,6 +121,8 @@ impl Network {
                 .with_execution_providers([runtime.provider().dispatch()])?
                 .with_optimization_level(GraphOptimizationLevel::All)?
                 .with_deterministic_compute(true)?
+                // A pattern is one block for each shape that ever ran, and there are many shapes.
+                .with_memory_pattern(false)?
                 .with_inter_threads(1)?
                 .with_intra_threads(threads)?;
             match weights {
@@ -189,8 +191,8 @@ enum Column {
 impl Column {
     fn new(feed: Feed, kind: TensorElementType, batch: &Batch<'_>, padding: Padding) -> Self {
         match kind {
-            TensorElementType::Int32 => Self::Int(values(feed, batch, padding).map(u32::cast_signed).collect()),
-            _ => Self::Long(values(feed, batch, padding).map(i64::from).collect()),
+            TensorElementType::Int32 => Self::Int(values(feed, batch, padding, u32::cast_signed)),
+            _ => Self::Long(values(feed, batch, padding, i64::from)),
         }
     }
 
@@ -203,27 +205,38 @@ impl Column {
 }
 
 /// The values of one input, row by row, padded. A dummy row attends to its first token, since a softmax over nothing is NaN.
-fn values<'a>(feed: Feed, batch: &'a Batch<'_>, padding: Padding) -> impl Iterator<Item = u32> + 'a {
+fn values<T: Copy>(feed: Feed, batch: &Batch<'_>, padding: Padding, number: fn(u32) -> T) -> Vec<T> {
     let Shape { rows, length } = batch.shape;
-    let fill = match feed {
+    let fill = number(match feed {
         Feed::Ids => padding.id,
         Feed::Mask => 0,
         Feed::Types => padding.type_id,
-    };
-    (0..rows * length).map(move |at| {
-        let (row, column) = (at / length, at % length);
+    });
+    let mut values = vec![fill; rows * length];
+    for (row, slots) in values.chunks_mut(length).enumerate() {
         let Some(window) = batch.windows.get(row) else {
-            return if feed == Feed::Mask && column == 0 { 1 } else { fill };
+            if feed == Feed::Mask {
+                slots[0] = number(1);
+            }
+            continue;
         };
         let start = if padding.left { length - window.ids.len() } else { 0 };
-        let token = column.checked_sub(start).filter(|token| *token < window.ids.len());
-        match (feed, token) {
-            (_, None) => fill,
-            (Feed::Mask, Some(_)) => 1,
-            (Feed::Ids, Some(token)) => window.ids[token],
-            (Feed::Types, Some(token)) => window.types.get(token).copied().unwrap_or(0),
+        let slots = &mut slots[start..start + window.ids.len()];
+        let write = |slots: &mut [T], tokens: &[u32]| {
+            let slots = slots.iter_mut().zip(tokens);
+            slots.for_each(|(slot, token)| *slot = number(*token));
+        };
+        match feed {
+            Feed::Ids => write(slots, &window.ids),
+            Feed::Mask => slots.fill(number(1)),
+            Feed::Types => {
+                // A tokenizer that gives no segments means the first.
+                slots.fill(number(0));
+                write(slots, &window.types);
+            }
         }
-    })
+    }
+    values
 }
 
 fn extract(value: &DynValue) -> Result<(Vec<i64>, Vec<f32>), ort::Error> {

@@ -4,8 +4,9 @@
 //! row's shape is a function of its own length alone: lengths are rounded up to a bucket, every bucket has one number of rows,
 //! and a batch that is not full is filled with dummy rows.
 
-/// Tokens of one batch at most, where a bucket can hold more than [`LEAST_ROWS`].
-const TOKENS: usize = 512;
+/// Tokens of one batch at most, where a bucket can hold more than [`LEAST_ROWS`]: enough for products to be as fast as they
+/// get, few enough for what lies between them to stay in the cache, and for few dummies in the last batch of a bucket.
+const TOKENS: usize = 256;
 const MOST_ROWS: usize = 8;
 const LEAST_ROWS: usize = 2;
 

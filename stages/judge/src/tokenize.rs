@@ -67,6 +67,7 @@ pub struct TextEncoder {
     max_length: usize,
     stride: Option<usize>,
     direction: TruncationDirection,
+    doubt: Option<String>,
     shown: String,
 }
 
@@ -90,7 +91,9 @@ impl TextEncoder {
                 .hint("it must be the tokenizer.json of the HF tokenizers library")
         })?;
         fits(&tokenizer, config, layout)?;
+        own_tokens(&tokenizer, config, layout)?;
         let padding = padding(&tokenizer, config);
+        let doubt = doubt(&tokenizer, config).map(|doubt| format!("{shown}: {doubt}"));
         let cut = tokenizer.get_truncation().cloned();
         let max_length = config.max_length(max_length, cut.as_ref().map(|cut| cut.max_length).filter(|&n| n > 0))?;
         tokenizer.with_padding(None);
@@ -103,6 +106,7 @@ impl TextEncoder {
             stride,
             direction: cut.map_or(TruncationDirection::Right, |cut| cut.direction),
             tokenizer,
+            doubt,
             shown,
         };
         let room = max_length.saturating_sub(encoder.added(true));
@@ -125,6 +129,11 @@ impl TextEncoder {
     /// The longest window, special tokens included.
     pub fn max_length(&self) -> usize {
         self.max_length
+    }
+
+    /// Why the tokenizer may not be this judge's, where there is a sign of it that is no proof.
+    pub fn doubt(&self) -> Option<&str> {
+        self.doubt.as_deref()
     }
 
     /// How rows are padded.
@@ -246,6 +255,44 @@ fn fits(tokenizer: &Tokenizer, config: &JudgeConfig, layout: &Layout) -> Result<
         )));
     }
     Ok(())
+}
+
+/// The tokens that `tokenizer_config.json` lists must have their ids in `tokenizer.json`: the two are written together, so a
+/// tokenizer of another model in this folder shows here, although its ids fit.
+fn own_tokens(tokenizer: &Tokenizer, config: &JudgeConfig, layout: &Layout) -> Result<(), Error> {
+    let wrong = |(id, text): &&(u32, String)| tokenizer.id_to_token(*id).is_some_and(|found| found != *text);
+    let Some((id, text)) = config.added_tokens.iter().find(wrong) else {
+        return Ok(());
+    };
+    let found = tokenizer.id_to_token(*id).unwrap_or_default();
+    let beside = layout
+        .tokenizer_config
+        .as_deref()
+        .unwrap_or(Path::new("tokenizer_config.json"));
+    Err(Error::input(format!(
+        "{} is not the tokenizer of this judge",
+        layout.tokenizer.display()
+    ))
+    .cause(format!(
+        "its id {id} is `{found}`, and {} says `{text}`",
+        beside.display()
+    ))
+    .hint("take tokenizer.json, tokenizer_config.json and the model from one export"))
+}
+
+/// Why the tokenizer may belong to another model, although nothing contradicts it: the padding that the model was trained
+/// with is another token's id here.
+fn doubt(tokenizer: &Tokenizer, config: &JudgeConfig) -> Option<String> {
+    let named = config
+        .pad_token
+        .as_deref()
+        .and_then(|token| tokenizer.token_to_id(token));
+    let own = named.or_else(|| tokenizer.get_padding().map(|padding| padding.pad_id))?;
+    let said = config.pad_id.filter(|said| *said != own)?;
+    let token = tokenizer.id_to_token(said).unwrap_or_default();
+    Some(format!(
+        "config.json pads with id {said} (`{token}`) and the tokenizer with id {own}: they may be of two models"
+    ))
 }
 
 /// The padding that the model was exported with: the configuration's id, else the tokenizer's own, else its padding token.

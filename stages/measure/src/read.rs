@@ -118,7 +118,7 @@ pub fn check_number(schemas: &Schemas, port: &str, column: &str) -> Result<(), E
             let kind = kind.map(type_name).unwrap_or_default();
             return Err(
                 Error::pipeline(format!("column `{column}` is a {kind}, and a number is needed"))
-                    .hint("where the table is loaded, say `columns: { NAME: { from: NAME, type: f64 } }`"),
+                    .hint("where the table is loaded, say `columns: { NAME: { from: NAME, type: number } }`"),
             );
         }
     }

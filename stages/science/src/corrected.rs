@@ -61,7 +61,7 @@ pub struct CorrectionOptions {
 }
 
 /// FRACTURE, ANTI, net and both margins of a table of shares.
-fn shares([_, su, us, uu]: Cells) -> [f64; 5] {
+pub(crate) fn shares([_, su, us, uu]: Cells) -> [f64; 5] {
     [su, us, su - us, us + uu, su + uu]
 }
 
@@ -270,7 +270,7 @@ fn influence(values: &[f64], weight: f64) -> (f64, Vec<f64>) {
     (mean, values.iter().map(|value| scale * (value - mean)).collect())
 }
 
-fn error_rates(rows: &[CorrectionRow]) -> [JudgeErrors; 2] {
+pub(crate) fn error_rates(rows: &[CorrectionRow]) -> [JudgeErrors; 2] {
     [0, 1].map(|regime| {
         let mut counts = [0.0; 4];
         for row in rows {
@@ -283,7 +283,7 @@ fn error_rates(rows: &[CorrectionRow]) -> [JudgeErrors; 2] {
     })
 }
 
-fn defined(value: f64) -> Estimate {
+pub(crate) fn defined(value: f64) -> Estimate {
     Estimate {
         value: (!value.is_nan()).then_some(value),
         ..Estimate::default()

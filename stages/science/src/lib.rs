@@ -41,6 +41,7 @@ mod quantiles;
 mod raters;
 mod reliability;
 mod stackelberg;
+mod stratified;
 mod tau;
 mod tiles;
 
@@ -79,4 +80,5 @@ pub use reliability::{Bin, Quality, quality, reliability};
 pub use stackelberg::{
     FollowerType, Game, PureCommitment, Solution, audit_payoff, dirichlet_posterior, solve, value_of,
 };
+pub use stratified::stratified;
 pub use tau::{Convention, Thresholds, threshold};

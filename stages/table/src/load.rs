@@ -1,6 +1,9 @@
-//! The stage kind `load`: a file as a table.
+//! The stage kind `load`: a file, or several of one form, as a table.
+
+mod columns;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, LargeStringArray, UInt32Array};
@@ -15,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use self::columns::{Column, matching, stacked};
 use crate::normal;
 use crate::query::filter;
 use crate::read::FileFormat;
@@ -41,14 +45,15 @@ const NAMES: [&str; 3] = ["item", "axis", "regime"];
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Parameters {
-    /// The file, relative to the project's root.
+    /// The file, relative to the project's root; `*` and `?` in its name take all files of the folder that fit, sorted.
     pub path: String,
     /// Its format; by default its ending tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<FileFormat>,
-    /// Columns to rename, `NEW: OLD`; the others keep their names.
+    /// Columns to rename, `NEW: OLD`, or to read in their own way, `NEW: { from: OLD, type: flag, map: { VALUE: ... } }`;
+    /// the others stay as they are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub columns: BTreeMap<String, String>,
+    pub columns: BTreeMap<String, Column>,
     /// Columns that, beside `item` and `axis`, tell which rows belong together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
@@ -95,9 +100,17 @@ impl Load {
                 ParameterError::at(&["path"], message).hint("say `format: csv`, `tsv`, `jsonl`, `parquet` or `arrow`"),
             );
         }
-        if parameters.path.contains(['*', '?']) {
-            errors
-                .push(ParameterError::at(&["path"], "patterns are not in this version").hint("load one file a stage"));
+        let (folder, _) = split(&parameters.path);
+        if folder.contains(['*', '?']) {
+            errors.push(
+                ParameterError::at(&["path"], "a pattern may stand for the names of files, not of folders")
+                    .hint("for example `scores/*.csv`"),
+            );
+        }
+        for (name, column) in &parameters.columns {
+            if let Some(problem) = column.problem() {
+                errors.push(ParameterError::at(&["columns", name, "map"], problem));
+            }
         }
         if parameters.limit == Some(0) {
             errors.push(ParameterError::at(&["limit"], "`limit` must be at least 1"));
@@ -123,15 +136,46 @@ impl Load {
         }
     }
 
+    /// The files by what they are to the stage: one, or all that fit the pattern.
+    fn files(&self, files: &dyn Files) -> Result<Vec<(String, PathBuf)>, Error> {
+        let (folder, name) = split(&self.parameters.path);
+        if !name.contains(['*', '?']) {
+            let path = files.locate(&self.parameters.path);
+            files.size(&path).ok_or_else(|| {
+                self.blame(Error::input("there is no such file"))
+                    .hint("paths are relative to the project's root")
+            })?;
+            return Ok(vec![("file".to_owned(), path)]);
+        }
+        let place = files.locate(if folder.is_empty() { "." } else { folder });
+        let names = files.list(&place).unwrap_or_default();
+        let found: Vec<(String, PathBuf)> = matching(name, names)
+            .into_iter()
+            .map(|name| (format!("file/{name}"), place.join(name)))
+            .filter(|(_, path)| files.size(path).is_some())
+            .collect();
+        match found.is_empty() {
+            true => Err(self
+                .blame(Error::input("no file fits the pattern"))
+                .hint("paths are relative to the project's root; `*` stands for any part of a name")),
+            false => Ok(found),
+        }
+    }
+
     /// The name that a column of the file gets.
     fn renamed(&self, names: &[String]) -> Result<Vec<String>, Error> {
         let mut renamed = names.to_vec();
-        for (new, old) in &self.parameters.columns {
+        for (new, column) in &self.parameters.columns {
+            let old = column.source(new);
             let at = names.iter().position(|name| name == old).ok_or_else(|| {
                 Error::input(format!("`columns` names `{old}`, which the file does not have"))
                     .parameter(&["columns", new])
                     .hint(format!("its columns are {}", names.join(", ")))
             })?;
+            if renamed[at] != names[at] {
+                let message = format!("`{}` and `{new}` are both made from `{old}`", renamed[at]);
+                return Err(Error::input(message).parameter(&["columns", new]));
+            }
             renamed[at].clone_from(new);
         }
         match renamed
@@ -145,20 +189,23 @@ impl Load {
         }
     }
 
-    fn table(&self, bytes: &[u8]) -> Result<RecordBatch, Error> {
+    /// The columns of one file, renamed.
+    fn columns_of(&self, bytes: &[u8]) -> Result<Vec<(String, ArrayRef)>, Error> {
         let read = self.format.read(bytes)?;
-        let names: Vec<String> = read
-            .schema()
-            .fields()
-            .iter()
-            .map(|field| field.name().clone())
-            .collect();
-        let columns = self
-            .renamed(&names)?
-            .into_iter()
-            .zip(read.columns().iter().cloned())
-            .collect();
-        let mut table = normal::table(columns, read.num_rows())?;
+        let schema = read.schema();
+        let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+        let columns = self.renamed(&names)?.into_iter().zip(read.columns().iter().cloned());
+        Ok(columns.collect())
+    }
+
+    fn table(&self, mut columns: Vec<(String, ArrayRef)>) -> Result<RecordBatch, Error> {
+        for (name, column) in &mut columns {
+            if let Some(parameter) = self.parameters.columns.get(name) {
+                *column = parameter.make(name, column)?;
+            }
+        }
+        let rows = columns.first().map_or(0, |(_, column)| column.len());
+        let mut table = normal::table(columns, rows)?;
         if let Some(condition) = &self.parameters.filter {
             table = filter(&table, condition)?;
         }
@@ -212,28 +259,16 @@ fn identity(name: &str) -> Option<ColumnType> {
     given.or_else(|| NAMES.contains(&name).then_some(ColumnType::Text))
 }
 
-impl Stage for Load {
-    fn kind(&self) -> Kind {
-        KIND
-    }
+/// The folder and the name of a path.
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
 
-    fn ports(&self) -> Vec<Port> {
-        Vec::new()
-    }
-
-    fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {
-        let path = files.locate(&self.parameters.path);
-        files.size(&path).ok_or_else(|| {
-            self.blame(Error::input("there is no such file"))
-                .hint("paths are relative to the project's root")
-        })?;
-        Ok(vec![FileUse::present("file", path)])
-    }
-
-    fn schema(&self, _inputs: &Schemas, files: &dyn Files) -> Result<Outputs<Schema>, Error> {
-        let path = files.locate(&self.parameters.path);
-        let head = files.head(&path, HEAD)?;
-        let whole = files.size(&path).is_some_and(|size| size <= head.len() as u64);
+impl Load {
+    /// The columns that the beginning of a file shows, renamed, and whether these are all.
+    fn fields(&self, path: &Path, files: &dyn Files) -> Result<(Vec<Field>, bool), Error> {
+        let head = files.head(path, HEAD)?;
+        let whole = files.size(path).is_some_and(|size| size <= head.len() as u64);
         let (mut fields, exact) = self.format.columns(&head, whole);
         let names: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
         match self.renamed(&names) {
@@ -245,7 +280,44 @@ impl Stage for Load {
             // What is renamed may come further down.
             Err(_) => fields.clear(),
         }
+        Ok((fields, exact))
+    }
+}
+
+impl Stage for Load {
+    fn kind(&self) -> Kind {
+        KIND
+    }
+
+    fn ports(&self) -> Vec<Port> {
+        Vec::new()
+    }
+
+    fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {
+        let found = self.files(files)?.into_iter();
+        Ok(found.map(|(role, path)| FileUse::present(role, path)).collect())
+    }
+
+    fn schema(&self, _inputs: &Schemas, files: &dyn Files) -> Result<Outputs<Schema>, Error> {
+        let mut exact = true;
+        let mut fields: Vec<Field> = Vec::new();
+        for (_, path) in self.files(files)? {
+            let (more, all) = self.fields(&path, files)?;
+            exact &= all;
+            for field in more {
+                match fields.iter_mut().find(|known| known.name == field.name) {
+                    // Files that differ in a type are joined when they are read.
+                    Some(known) if known.kind != field.kind => known.kind = None,
+                    Some(_) => {}
+                    None => fields.push(field),
+                }
+            }
+        }
         for field in &mut fields {
+            field.kind = match self.parameters.columns.get(&field.name) {
+                Some(column) if column.changes() => column.kind(),
+                _ => field.kind,
+            };
             field.kind = identity(&field.name).or(field.kind);
         }
         for (name, kind) in GIVEN {
@@ -309,10 +381,21 @@ impl Stage for Load {
 
 impl Whole for Load {
     fn run(&self, _inputs: &Inputs, open: &Open<'_>) -> Result<Product, Error> {
-        let bytes = std::fs::read(open.files.locate(&self.parameters.path))
-            .map_err(|error| self.blame(Error::input("the file can not be read").cause(error)))?;
-        self.table(&bytes)
-            .map(Product::table)
-            .map_err(|error| self.blame(error))
+        let tables = self.files(open.files)?.into_iter().map(|(_, path)| {
+            let bytes = std::fs::read(&path).map_err(|error| Error::input("the file can not be read").cause(error))?;
+            self.columns_of(&bytes).map_err(|error| match path.file_name() {
+                Some(name) if split(&self.parameters.path).1.contains(['*', '?']) => {
+                    error.context(format!("in {}", name.display()))
+                }
+                _ => error,
+            })
+        });
+        let table = tables.collect::<Result<Vec<_>, Error>>().and_then(|mut tables| {
+            self.table(match tables.len() {
+                1 => tables.remove(0),
+                _ => stacked(&tables)?,
+            })
+        });
+        table.map(Product::table).map_err(|error| self.blame(error))
     }
 }

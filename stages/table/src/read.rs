@@ -241,7 +241,7 @@ fn json_lines(bytes: &[u8]) -> Result<RecordBatch, Error> {
 }
 
 /// Flags, integers or numbers where all cells are; else text, with lists and maps as JSON.
-fn json_column(cells: &[&Value]) -> ArrayRef {
+pub fn json_column(cells: &[&Value]) -> ArrayRef {
     let all = |fits: fn(&Value) -> bool| cells.iter().all(|cell| cell.is_null() || fits(cell));
     let cells = cells.iter();
     if cells.len() == 0 || all(|_| false) {

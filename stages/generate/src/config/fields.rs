@@ -85,6 +85,7 @@ const COMMON: &[&str] = &[
     "max_position_embeddings",
     "num_attention_heads",
     "num_hidden_layers",
+    "layer_types",
     "num_key_value_heads",
     "rms_norm_eps",
     "rope_parameters",
@@ -98,27 +99,20 @@ const COMMON: &[&str] = &[
 fn own(family: Family) -> &'static [&'static str] {
     match family {
         Family::Llama => &["attention_bias", "mlp_bias"],
-        Family::Mistral => &["sliding_window", "layer_types"],
+        Family::Mistral => &["sliding_window"],
         Family::Mixtral => &["sliding_window", "num_local_experts", "num_experts_per_tok"],
-        Family::Qwen2 => &[
-            "use_sliding_window",
-            "sliding_window",
-            "max_window_layers",
-            "layer_types",
-        ],
+        Family::Qwen2 => &["use_sliding_window", "sliding_window", "max_window_layers"],
         Family::Qwen3 => &[
             "attention_bias",
             "use_sliding_window",
             "sliding_window",
             "max_window_layers",
-            "layer_types",
         ],
         Family::Gemma => &["attention_bias", "hidden_activation"],
         Family::Gemma2 => &[
             "attention_bias",
             "hidden_activation",
             "sliding_window",
-            "layer_types",
             "query_pre_attn_scalar",
             "attn_logit_softcapping",
             "final_logit_softcapping",
@@ -131,7 +125,6 @@ fn own(family: Family) -> &'static [&'static str] {
             "sliding_window",
             "sliding_window_pattern",
             "_sliding_window_pattern",
-            "layer_types",
             "query_pre_attn_scalar",
             "attn_logit_softcapping",
             "final_logit_softcapping",
@@ -178,7 +171,9 @@ impl<'a> Fields<'a> {
         for (name, value) in self.map {
             let known = HARMLESS.contains(&name.as_str())
                 || COMMON.contains(&name.as_str())
-                || own(family).contains(&name.as_str());
+                || own(family).contains(&name.as_str())
+                // All of a head turns, which is what the others do anyway.
+                || name == "partial_rotary_factor" && value.as_f64() == Some(1.0);
             let off = match value {
                 Value::Null | Value::Bool(false) => true,
                 Value::Array(items) => items.is_empty(),

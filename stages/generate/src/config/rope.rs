@@ -128,162 +128,206 @@ impl Rope {
 }
 
 /// The embeddings of a model (Gemma 3 has a second one for its windows), and the context they allow.
+///
+/// Two spellings are read: `rope_theta` and `rope_scaling`, and `rope_parameters`, which holds both and, for Gemma 3, one
+/// set for each type of layer.
 pub(super) fn read(
     fields: &Fields<'_>,
     family: Family,
     head_dim: usize,
     context: usize,
 ) -> Result<(Vec<Rope>, usize), Error> {
-    let parameters = fields.object("rope_parameters")?;
-    // Newer configurations of Gemma 3 give one set for each type of layer.
-    let nested = match &parameters {
-        Some(parameters) => (
-            parameters.object("full_attention"),
-            parameters.object("sliding_attention"),
-        ),
-        None => (Ok(None), Ok(None)),
-    };
-    if let (Ok(Some(full)), Ok(Some(sliding))) = &nested {
-        if family != Family::Gemma3 {
-            return Err(fields.unsupported("rope_parameters", "one set for each type of layer"));
-        }
-        let (global, context) = one(
-            full,
-            full,
-            fields,
-            family,
-            head_dim,
-            context,
-            full.number("rope_theta")?,
-        )?;
-        let (local, context) = one(
-            sliding,
-            sliding,
-            fields,
-            family,
-            head_dim,
-            context,
-            sliding.number("rope_theta")?,
-        )?;
-        return Ok((vec![global, local], context));
+    let (parameters, scaling) = (fields.object("rope_parameters")?, fields.object("rope_scaling")?);
+    if parameters.is_some() && scaling.is_some() {
+        return Err(fields.unsupported("rope_scaling", "a set beside rope_parameters"));
     }
-    let default = match family {
+    let theta = match family {
         Family::Mixtral | Family::Gemma3 => 1e6,
         _ => 1e4,
     };
-    let theta = match &parameters {
-        Some(parameters) => parameters.number_or("rope_theta", default)?,
-        None => fields.number_or("rope_theta", default)?,
+    let model = Model {
+        fields,
+        family,
+        head_dim,
+        context,
     };
-    let scaling = match &parameters {
-        Some(_) => parameters,
-        None => fields.object("rope_scaling")?,
-    };
-    let (global, context) = match &scaling {
-        Some(scaling) => one(scaling, scaling, fields, family, head_dim, context, theta)?,
-        None => (Rope::new(theta, rotated(fields, head_dim)?, &Scaling::None), context),
-    };
+    let local = |set: Option<&Fields<'_>>| model.rope(set, "rope_local_base_freq", 1e4);
+    if let Some(sets) = parameters.as_ref().filter(|sets| nested(sets)) {
+        if family != Family::Gemma3 {
+            return Err(fields.unsupported("rope_parameters", "one set for each type of layer"));
+        }
+        if let Some(other) = sets.names().find(|name| !LAYER_TYPES.contains(name)) {
+            return Err(fields.unsupported("rope_parameters", other));
+        }
+        let (full, sliding) = (sets.object(LAYER_TYPES[0])?, sets.object(LAYER_TYPES[1])?);
+        let (global, context) = model.rope(full.as_ref(), "rope_theta", theta)?;
+        return Ok((vec![global, local(sliding.as_ref())?.0], context));
+    }
+    let (global, context) = model.rope(parameters.as_ref().or(scaling.as_ref()), "rope_theta", theta)?;
     let mut ropes = vec![global];
     if family == Family::Gemma3 {
-        ropes.push(Rope::new(
-            fields.number_or("rope_local_base_freq", 1e4)?,
-            head_dim,
-            &Scaling::None,
-        ));
+        ropes.push(local(None)?.0);
     }
     Ok((ropes, context))
 }
 
-/// How many dimensions of a head turn.
-fn rotated(fields: &Fields<'_>, head_dim: usize) -> Result<usize, Error> {
-    let share = fields.number_or("partial_rotary_factor", 1.0)?;
-    let dimensions = (head_dim as f64 * share) as usize;
-    if dimensions == 0 || dimensions > head_dim || !dimensions.is_multiple_of(2) {
-        return Err(fields.unsupported("partial_rotary_factor", &share.to_string()));
-    }
-    Ok(dimensions)
+/// The types of layers that may have a set of their own: those that see all, those that look through a window.
+const LAYER_TYPES: [&str; 2] = ["full_attention", "sliding_attention"];
+
+fn nested(sets: &Fields<'_>) -> bool {
+    LAYER_TYPES.iter().any(|name| sets.has(name))
 }
 
-/// One embedding from its scaling parameters.
-fn one(
-    scaling: &Fields<'_>,
-    named: &Fields<'_>,
-    fields: &Fields<'_>,
+/// What an embedding follows from, besides its own parameters.
+struct Model<'a> {
+    fields: &'a Fields<'a>,
     family: Family,
     head_dim: usize,
     context: usize,
-    theta: f64,
-) -> Result<(Rope, usize), Error> {
-    let share = named.maybe_number("partial_rotary_factor")?;
-    let dimensions = match share {
-        Some(share) if share != 1.0 => return Err(fields.unsupported("partial_rotary_factor", &share.to_string())),
-        _ => rotated(fields, head_dim)?,
-    };
-    let kind = match scaling.text("rope_type")? {
-        Some(kind) => Some(kind),
-        None => scaling.text("type")?,
-    };
-    let (scaling, context, keys): (Scaling, usize, &[&str]) = match kind.as_deref() {
-        Some("default") | None => (Scaling::None, context, &[]),
-        Some("linear") => (
-            Scaling::Linear {
-                factor: positive(scaling, "factor")?,
-            },
-            context,
-            &["factor"],
-        ),
-        Some("llama3") => (
-            llama3(scaling)?,
-            context,
-            &[
-                "factor",
-                "low_freq_factor",
-                "high_freq_factor",
-                "original_max_position_embeddings",
-            ],
-        ),
-        Some("yarn") => (
-            yarn(scaling, context)?,
-            context,
-            &[
-                "factor",
-                "attention_factor",
-                "beta_fast",
-                "beta_slow",
-                "mscale",
-                "mscale_all_dim",
-                "original_max_position_embeddings",
-                "truncate",
-            ],
-        ),
-        Some("longrope" | "su") => {
-            let (long, context) = long(scaling, fields, context, dimensions)?;
-            (
-                long,
-                context,
-                &[
-                    "long_factor",
-                    "short_factor",
-                    "factor",
-                    "attention_factor",
-                    "original_max_position_embeddings",
-                ],
-            )
-        }
-        Some(other) => {
-            return Err(fields
-                .unsupported("rope_scaling.rope_type", other)
-                .hint("linear, llama3, yarn and longrope are supported"));
-        }
-    };
-    let _ = family;
-    for name in named.names() {
-        if !keys.contains(&name) && !["rope_type", "type", "rope_theta", "partial_rotary_factor"].contains(&name) {
-            return Err(fields.unsupported("rope_scaling", name));
-        }
-    }
-    Ok((Rope::new(theta, dimensions, &scaling), context))
 }
+
+impl Model<'_> {
+    /// One embedding from its set of parameters, and the context it allows. The base stands in the set or, by the name
+    /// `base`, in the configuration.
+    fn rope(&self, set: Option<&Fields<'_>>, base: &str, default: f64) -> Result<(Rope, usize), Error> {
+        let fields = self.fields;
+        let own = set.map_or(Ok(None), |set| set.maybe_number("rope_theta"))?;
+        let theta = match own {
+            Some(theta) => theta,
+            None => fields.number_or(base, default)?,
+        };
+        if theta <= 0.0 {
+            return Err(fields.unsupported(base, &theta.to_string()));
+        }
+        let dimensions = self.rotated(set)?;
+        let Some(set) = set else {
+            return Ok((Rope::new(theta, dimensions, &Scaling::None), self.context));
+        };
+        let kind = match set.text("rope_type")? {
+            Some(kind) => Some(kind),
+            None => set.text("type")?,
+        };
+        // Phi-3 was first published with other names for its way.
+        let kind = match (self.family, kind.as_deref()) {
+            (Family::Phi3, Some("yarn" | "su")) => Some("longrope"),
+            (_, kind) => kind,
+        };
+        let (scaling, context, keys) = self.scaling(set, kind, dimensions)?;
+        for name in set.names() {
+            if !keys.contains(&name) && !["rope_type", "type", "rope_theta", "partial_rotary_factor"].contains(&name) {
+                return Err(fields.unsupported("rope_scaling", name));
+            }
+        }
+        Ok((Rope::new(theta, dimensions, &scaling), context))
+    }
+
+    /// The way in which a set stretches, the context it allows and the parameters that it has.
+    fn scaling(
+        &self,
+        set: &Fields<'_>,
+        kind: Option<&str>,
+        dimensions: usize,
+    ) -> Result<(Scaling, usize, &'static [&'static str]), Error> {
+        let context = self.context;
+        Ok(match kind {
+            // A configuration that went through `transformers` may carry the context trained on.
+            Some("default") | None => (Scaling::None, context, &["original_max_position_embeddings"]),
+            Some("linear") => {
+                let factor = positive(set, "factor")?;
+                (Scaling::Linear { factor }, context, &["factor"])
+            }
+            // Its base grows with sequences beyond `max_position_embeddings`, which is as long as they get here.
+            Some("dynamic") => {
+                positive(set, "factor")?;
+                (Scaling::None, context, &["factor"])
+            }
+            Some("llama3") => (llama3(set)?, context, LLAMA3),
+            Some("yarn") => (yarn(set, context)?, context, YARN),
+            Some("longrope" | "su") => {
+                let (long, context) = self.long(set, dimensions)?;
+                (long, context, LONG)
+            }
+            Some(other) => {
+                return Err(self
+                    .fields
+                    .unsupported("rope_scaling.rope_type", other)
+                    .hint("linear, dynamic, llama3, yarn and longrope are supported"));
+            }
+        })
+    }
+
+    /// How many dimensions of a head turn.
+    fn rotated(&self, set: Option<&Fields<'_>>) -> Result<usize, Error> {
+        let own = set.map_or(Ok(None), |set| set.maybe_number("partial_rotary_factor"))?;
+        let share = match own {
+            Some(share) => share,
+            None => self.fields.number_or("partial_rotary_factor", 1.0)?,
+        };
+        let dimensions = (self.head_dim as f64 * share) as usize;
+        let whole = share == 1.0 || self.family == Family::Phi3;
+        if !whole || dimensions == 0 || dimensions > self.head_dim || !dimensions.is_multiple_of(2) {
+            return Err(self.fields.unsupported("partial_rotary_factor", &share.to_string()));
+        }
+        Ok(dimensions)
+    }
+
+    /// LongRoPE switches to other divisors beyond the original context, which would change the keys already cached: the
+    /// context is held to the original one.
+    fn long(&self, set: &Fields<'_>, dimensions: usize) -> Result<(Scaling, usize), Error> {
+        let (all, name) = (self.fields, "original_max_position_embeddings");
+        let original = match all.maybe_count(name)? {
+            Some(original) => original,
+            None if self.family == Family::Phi3 => 4096,
+            None => set.maybe_count(name)?.unwrap_or(self.context),
+        };
+        let divisors = |name: &str| -> Result<Vec<f64>, Error> {
+            let list: Option<Vec<f64>> = set
+                .get(name)
+                .and_then(|list| list.as_array()?.iter().map(serde_json::Value::as_f64).collect());
+            match list {
+                Some(list) if list.len() == dimensions / 2 && list.iter().all(|f| *f > 0.0) => Ok(list),
+                _ => Err(all.unsupported(&format!("rope_scaling.{name}"), "another list than one divisor a pair")),
+            }
+        };
+        divisors("long_factor")?;
+        let ratio = self.context as f64 / original as f64;
+        let factor = match self.family {
+            Family::Phi3 => ratio,
+            _ => set.number_or("factor", ratio)?,
+        };
+        let amplitude = match set.maybe_number("attention_factor")? {
+            Some(given) => given,
+            None if factor <= 1.0 => 1.0,
+            None => libm::sqrt(1.0 + libm::log(factor) / libm::log(original as f64)),
+        };
+        let factors = divisors("short_factor")?;
+        Ok((Scaling::Long { factors, amplitude }, self.context.min(original)))
+    }
+}
+
+const LLAMA3: &[&str] = &[
+    "factor",
+    "low_freq_factor",
+    "high_freq_factor",
+    "original_max_position_embeddings",
+];
+const YARN: &[&str] = &[
+    "factor",
+    "attention_factor",
+    "beta_fast",
+    "beta_slow",
+    "mscale",
+    "mscale_all_dim",
+    "original_max_position_embeddings",
+    "truncate",
+];
+const LONG: &[&str] = &[
+    "long_factor",
+    "short_factor",
+    "factor",
+    "attention_factor",
+    "original_max_position_embeddings",
+];
 
 fn positive(fields: &Fields<'_>, name: &str) -> Result<f64, Error> {
     match fields.number(name)? {
@@ -336,41 +380,4 @@ fn yarn(fields: &Fields<'_>, context: usize) -> Result<Scaling, Error> {
         truncate: fields.flag_or("truncate", true)?,
         amplitude,
     })
-}
-
-/// LongRoPE switches to other divisors beyond the original context, which would change the keys already cached: the
-/// context is held to the original one.
-fn long(fields: &Fields<'_>, all: &Fields<'_>, context: usize, dimensions: usize) -> Result<(Scaling, usize), Error> {
-    let original = match all.maybe_count("original_max_position_embeddings")? {
-        Some(original) => original,
-        None => fields
-            .maybe_count("original_max_position_embeddings")?
-            .unwrap_or(context),
-    };
-    let divisors = |name: &str| -> Result<Vec<f64>, Error> {
-        let list: Option<Vec<f64>> = fields
-            .get(name)
-            .and_then(|list| list.as_array()?.iter().map(serde_json::Value::as_f64).collect());
-        match list {
-            Some(list) if list.len() == dimensions / 2 && list.iter().all(|f| *f > 0.0) => Ok(list),
-            _ => Err(fields.unsupported(&format!("rope_scaling.{name}"), "another list than one divisor a pair")),
-        }
-    };
-    divisors("long_factor")?;
-    let factor = match all.has("original_max_position_embeddings") {
-        true => context as f64 / original as f64,
-        false => fields.number_or("factor", context as f64 / original as f64)?,
-    };
-    let amplitude = match fields.maybe_number("attention_factor")? {
-        Some(given) => given,
-        None if factor <= 1.0 => 1.0,
-        None => libm::sqrt(1.0 + libm::log(factor) / libm::log(original as f64)),
-    };
-    Ok((
-        Scaling::Long {
-            factors: divisors("short_factor")?,
-            amplitude,
-        },
-        context.min(original),
-    ))
 }

@@ -46,9 +46,31 @@ fn what_is_not_supported_is_named() {
             "LlamaForSequenceClassification",
         ),
         (json!({"hidden_act": "relu"}), "hidden_act"),
+        (json!({"rope_scaling": {"rope_type": "mrope", "factor": 2.0}}), "mrope"),
+        (json!({"rope_scaling": {"rope_type": "dynamic"}}), "factor"),
         (
-            json!({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
-            "dynamic",
+            json!({"rope_scaling": {"rope_type": "linear", "factor": 2.0}, "rope_parameters": {"rope_theta": 5.0}}),
+            "rope_parameters",
+        ),
+        (
+            json!({"rope_parameters": {"full_attention": {"rope_theta": 5.0}}}),
+            "one set for each type of layer",
+        ),
+        (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor"),
+        (
+            json!({"rope_parameters": {"partial_rotary_factor": 0.5}}),
+            "partial_rotary_factor",
+        ),
+        (json!({"layer_types": vec!["sliding_attention"; 4]}), "layer_types"),
+        (
+            json!({"architectures": ["MistralForCausalLM"], "model_type": "mistral", "num_key_value_heads": 2,
+                "sliding_window": 8, "layer_types": ["full_attention", "sliding_attention", "full_attention",
+                "sliding_attention"]}),
+            "layer_types",
+        ),
+        (
+            json!({"use_bidirectional_attention": true}),
+            "use_bidirectional_attention",
         ),
         (
             json!({"rope_scaling": {"rope_type": "linear", "factor": 2.0, "extra": 1}}),
@@ -67,6 +89,86 @@ fn what_is_not_supported_is_named() {
     }
     assert!(parse(json!({"use_qk_norm": false, "new_field": null})).is_ok());
     assert!(Config::parse("[1").is_err() && Config::parse("[]").is_err());
+}
+
+/// `transformers` 4 writes `rope_theta` and `rope_scaling`, 5 writes `rope_parameters`: one model in both spellings.
+#[test]
+fn both_spellings_are_one_model() {
+    let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64});
+    let both = |old: Value, new: Value| assert_eq!(parse(old).unwrap(), parse(new).unwrap());
+    let with = |set: &Value, more: Value| {
+        let mut set = set.clone();
+        set.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        set
+    };
+    both(
+        json!({"rope_scaling": llama3, "rope_theta": 5e5, "torch_dtype": "bfloat16"}),
+        json!({"rope_parameters": with(&llama3, json!({"rope_theta": 5e5})), "rope_theta": null, "dtype": "bfloat16"}),
+    );
+    both(
+        json!({"rope_scaling": {"type": "linear", "factor": 2.0}}),
+        json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5}, "rope_scaling": null}),
+    );
+    both(
+        json!({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
+        json!({"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}),
+    );
+    let gemma = |more: Value| {
+        with(
+            &json!({"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "head_dim": 16,
+                "sliding_window": 16, "rope_theta": null}),
+            more,
+        )
+    };
+    both(
+        gemma(json!({"rope_scaling": {"rope_type": "linear", "factor": 8.0}, "sliding_window_pattern": 2})),
+        gemma(json!({"rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}},
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]})),
+    );
+    let phi = |more: Value| {
+        with(
+            &json!({"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "pad_token_id": 0}),
+            more,
+        )
+    };
+    both(
+        phi(json!({"partial_rotary_factor": 0.5})),
+        phi(json!({"rope_parameters": {"partial_rotary_factor": 0.5, "rope_theta": 5e5, "rope_type": "default"}})),
+    );
+}
+
+#[test]
+fn heads_are_as_many_as_the_configuration_says() {
+    let mistral = |heads: Value| {
+        json!({"architectures": ["MistralForCausalLM"], "model_type": "mistral", "num_attention_heads": 16,
+            "num_key_value_heads": heads})
+    };
+    assert_eq!(parse(mistral(json!(4))).unwrap().kv_heads, 4);
+    assert_eq!(parse(mistral(Value::Null)).unwrap().kv_heads, 16);
+}
+
+/// Phi-3's long contexts stretch by two lists; sequences stay within the one of the short list.
+#[test]
+fn long_ropes_keep_to_their_short_list() {
+    let list = |from: f64| (0..8).map(|i| from + f64::from(i)).collect::<Vec<_>>();
+    let phi = |kind: &str| {
+        parse(
+            json!({"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "max_position_embeddings": 8192,
+            "original_max_position_embeddings": 512, "rope_theta": 10000.0,
+            "rope_scaling": {"type": kind, "short_factor": list(1.0), "long_factor": list(4.0)}}),
+        )
+        .unwrap()
+    };
+    for kind in ["longrope", "su", "yarn"] {
+        let config = phi(kind);
+        assert_eq!(config.context, 512);
+        assert_eq!(config.ropes[0].frequencies[0], 1.0);
+        let amplitude = (1.0 + 16.0_f64.ln() / 512.0_f64.ln()).sqrt();
+        assert!((f64::from(config.ropes[0].amplitude) - amplitude).abs() < 1e-6);
+    }
 }
 
 #[test]

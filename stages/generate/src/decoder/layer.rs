@@ -43,18 +43,21 @@ struct Gated {
 
 pub(super) fn norm(config: &Config, weights: &mut Weights, name: &str, width: usize) -> Result<Norm, Error> {
     let weight = weights.take(name, &[width])?;
-    Norm::new(weight, config.norm_eps, config.family.norm_from_one())
-        .map_err(|cause| Error::internal(format!("{name} could not be prepared")).cause(cause))
+    Norm::new(
+        weight,
+        config.norm_eps,
+        config.family.norm_from_one() && !weights.has_whole_norms(),
+    )
+    .map_err(|cause| Error::internal(format!("{name} could not be prepared")).cause(cause))
 }
 
-/// A projection with the bias that the checkpoint has for it, if any: a bias is never dropped.
-fn linear(weights: &mut Weights, name: &str, out: usize, inner: usize) -> Result<Linear, Error> {
+/// A projection, with its bias where the architecture has one. A bias that it does not have is left over, which is an
+/// error: none is dropped, and none is made up.
+fn linear(weights: &mut Weights, name: &str, out: usize, inner: usize, biased: bool) -> Result<Linear, Error> {
     let weight = weights.matrix(&format!("{name}.weight"), out, inner)?;
-    let bias = format!("{name}.bias");
-    let bias = if weights.has(&bias) {
-        Some(weights.take(&bias, &[out])?)
-    } else {
-        None
+    let bias = match biased {
+        true => Some(weights.take(&format!("{name}.bias"), &[out])?),
+        false => None,
     };
     Ok(Linear::new(weight, bias))
 }
@@ -78,7 +81,7 @@ impl Layer {
         let name = |part: &str| format!("model.layers.{index}.{part}");
         let (hidden, head_dim) = (config.hidden, config.head_dim);
         let (queries, keys) = (config.heads * head_dim, config.kv_heads * head_dim);
-        let family = config.family;
+        let (family, biases) = (config.family, config.biases);
         let (query, key, value) = if family.is_fused() {
             let mut parts = fused(weights, &name("self_attn.qkv_proj"), &[queries, keys, keys], hidden)?.into_iter();
             match (parts.next(), parts.next(), parts.next()) {
@@ -87,9 +90,9 @@ impl Layer {
             }
         } else {
             (
-                linear(weights, &name("self_attn.q_proj"), queries, hidden)?,
-                linear(weights, &name("self_attn.k_proj"), keys, hidden)?,
-                linear(weights, &name("self_attn.v_proj"), keys, hidden)?,
+                linear(weights, &name("self_attn.q_proj"), queries, hidden, biases.attention)?,
+                linear(weights, &name("self_attn.k_proj"), keys, hidden, biases.attention)?,
+                linear(weights, &name("self_attn.v_proj"), keys, hidden, biases.attention)?,
             )
         };
         let head_norms = match family.has_head_norms() {
@@ -118,7 +121,7 @@ impl Layer {
             key,
             value,
             head_norms,
-            output: linear(weights, &name("self_attn.o_proj"), hidden, queries)?,
+            output: linear(weights, &name("self_attn.o_proj"), hidden, queries, biases.output)?,
             attention_norm,
             block_norm,
             block: Block::new(config, &name(""), weights)?,
@@ -151,24 +154,25 @@ impl Layer {
         if let Some(norm) = &self.attention_norm {
             attended = norm.forward(run, &attended)?;
         }
-        let x = (x + attended)?;
+        let x = ops::add(&x, &attended)?;
         let mut fed = self.block.forward(run, config, &self.block_norm.forward(run, &x)?)?;
         if let Some(norm) = &self.output_norm {
             fed = norm.forward(run, &fed)?;
         }
-        x + fed
+        ops::add(&x, &fed)
     }
 }
 
 impl Block {
     fn new(config: &Config, prefix: &str, weights: &mut Weights) -> Result<Self, Error> {
-        let (hidden, inner) = (config.hidden, config.intermediate);
+        let (hidden, inner, biased) = (config.hidden, config.intermediate, config.biases.block);
         if let Some(Experts { count, per_token }) = config.experts {
             let name = format!("{prefix}block_sparse_moe");
-            let router = linear(weights, &format!("{name}.gate"), count, hidden)?;
+            let router = linear(weights, &format!("{name}.gate"), count, hidden, false)?;
             let expert = |index: usize| {
-                let mut part =
-                    |part: &str, out, inner| linear(weights, &format!("{name}.experts.{index}.{part}"), out, inner);
+                let mut part = |part: &str, out, inner| {
+                    linear(weights, &format!("{name}.experts.{index}.{part}"), out, inner, false)
+                };
                 let (gate, down, up) = (
                     part("w1", inner, hidden)?,
                     part("w2", hidden, inner)?,
@@ -183,7 +187,7 @@ impl Block {
                 per_token,
             });
         }
-        let down = linear(weights, &format!("{prefix}mlp.down_proj"), hidden, inner)?;
+        let down = linear(weights, &format!("{prefix}mlp.down_proj"), hidden, inner, biased)?;
         if config.family.is_fused() {
             let mut parts = fused(weights, &format!("{prefix}mlp.gate_up_proj"), &[inner, inner], hidden)?.into_iter();
             return match (parts.next(), parts.next()) {
@@ -191,8 +195,8 @@ impl Block {
                 _ => Err(Error::internal("a fused projection came apart wrongly")),
             };
         }
-        let gate = linear(weights, &format!("{prefix}mlp.gate_proj"), inner, hidden)?;
-        let up = linear(weights, &format!("{prefix}mlp.up_proj"), inner, hidden)?;
+        let gate = linear(weights, &format!("{prefix}mlp.gate_proj"), inner, hidden, biased)?;
+        let up = linear(weights, &format!("{prefix}mlp.up_proj"), inner, hidden, biased)?;
         Ok(Self::Gated(Gated { gate, up, down }))
     }
 
@@ -236,15 +240,15 @@ impl Gated {
 }
 
 /// A row that goes to an expert, and the weight of its answer.
-struct Share {
-    row: u32,
-    expert: usize,
-    weight: f32,
+pub(super) struct Share {
+    pub row: u32,
+    pub expert: usize,
+    pub weight: f32,
 }
 
 /// Sends each row to its `per_token` best experts (lower number first among equals), with softmax weights that are
 /// normed to one over the chosen.
-fn route(logits: &[Vec<f32>], per_token: usize) -> Vec<Share> {
+pub(super) fn route(logits: &[Vec<f32>], per_token: usize) -> Vec<Share> {
     let mut shares = Vec::with_capacity(logits.len() * per_token);
     for (row, logits) in logits.iter().enumerate() {
         let mut order: Vec<usize> = (0..logits.len()).collect();

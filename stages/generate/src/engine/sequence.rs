@@ -17,6 +17,7 @@ pub(super) struct Sequence {
     cache: Cache,
     tokens: Vec<u32>,
     logprobs: Vec<f32>,
+    top: Vec<(u32, f32)>,
     entropy: f64,
     ended: Option<Result<FinishReason, Error>>,
 }
@@ -32,6 +33,7 @@ impl Sequence {
             cache,
             tokens,
             logprobs,
+            top: Vec::new(),
             entropy: 0.0,
             ended: None,
         }
@@ -79,6 +81,7 @@ impl Sequence {
             Ok(choice) => {
                 self.tokens.push(choice.token);
                 self.logprobs.push(choice.logprob);
+                self.top.extend_from_slice(sampler.top());
                 self.entropy += f64::from(choice.entropy);
                 self.ended = self.reason(text).transpose();
             }
@@ -119,6 +122,7 @@ impl Sequence {
             let row = RawRow {
                 tokens: self.tokens,
                 logprobs: self.logprobs,
+                top: self.top,
                 entropy,
                 reason,
                 prompt_tokens,

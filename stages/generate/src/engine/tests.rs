@@ -2,7 +2,7 @@
 //! The engine on models with random weights, and on the reference checkpoints where they are.
 
 mod invariance;
-mod oracles;
+pub(crate) mod oracles;
 mod samples;
 mod scoring;
 

@@ -13,6 +13,8 @@ pub enum Activation {
     Silu,
     /// The tanh approximation of the Gaussian error linear unit.
     GeluTanh,
+    /// The Gaussian error linear unit, `x · Φ(x)`.
+    Gelu,
 }
 
 /// `e^x` for finite `x`, NaN for NaN, to about one unit in the last place. Below -87.3 the result is the smallest
@@ -171,6 +173,11 @@ unsafe fn gate_body<V: Lanes>(activation: Activation, gate: &[f32], up: &[f32], 
             for ((out, &x), &up) in out.iter_mut().zip(gate).zip(up) {
                 let inner = SQRT_2_OVER_PI * (0.044_715 * x * x).mul_add(x, x);
                 *out = 0.5 * x * (1.0 + tanh(inner)) * up;
+            }
+        }
+        Activation::Gelu => {
+            for ((out, &x), &up) in out.iter_mut().zip(gate).zip(up) {
+                *out = 0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2)) * up;
             }
         }
     }

@@ -118,7 +118,7 @@ pub(crate) trait Lanes: Copy {
 
 /// Lanes as an array; `mul_add` is the hardware's where the target has it, else exact software.
 #[derive(Clone, Copy)]
-pub(crate) struct Portable([f32; LANES]);
+pub(crate) struct Portable(pub(super) [f32; LANES]);
 
 impl Lanes for Portable {
     const ROWS: usize = 1;
@@ -180,7 +180,7 @@ mod x86 {
 
     /// One AVX-512 register.
     #[derive(Clone, Copy)]
-    pub(crate) struct Avx512(__m512);
+    pub(crate) struct Avx512(pub(in crate::kernel) __m512);
 
     impl Lanes for Avx512 {
         const ROWS: usize = 6;
@@ -254,7 +254,7 @@ mod x86 {
 
     /// Two AVX registers.
     #[derive(Clone, Copy)]
-    pub(crate) struct Avx2(__m256, __m256);
+    pub(crate) struct Avx2(pub(in crate::kernel) __m256, pub(in crate::kernel) __m256);
 
     impl Lanes for Avx2 {
         const ROWS: usize = 1;

@@ -9,6 +9,7 @@ mod element;
 mod elementwise;
 mod lanes;
 mod product;
+mod quantised;
 mod team;
 mod tile;
 
@@ -18,6 +19,7 @@ pub use elementwise::Activation;
 pub(crate) use elementwise::{exp_shifted, gate, maximum, rms_norm, soft_cap};
 pub use lanes::Unit;
 pub(crate) use product::{Shape, product};
+pub(crate) use quantised::{Order, Packed, can_be_packed, packed_product, unpack_row};
 pub(crate) use team::{Team, scatter, scatter_mut};
 
 /// Defines a function that runs a generic kernel on the chosen [`Unit`].

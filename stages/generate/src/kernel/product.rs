@@ -59,18 +59,28 @@ pub(super) fn product_strided(unit: Unit, x: &[f32], w: &[f32], out: &mut [f32],
         columns <= stride && out.len() >= (rows - 1) * stride + columns,
         "{shape:?} {stride}"
     );
+    // SAFETY: the lengths were checked above.
+    unsafe { product_at(unit, x.as_ptr(), w.as_ptr(), out.as_mut_ptr(), shape, stride) };
+}
+
+/// [`product_strided`] on pointers, for threads that share `out` column by column.
+///
+/// # Safety
+/// The pointers are valid for the shape and the stride, and nobody else writes to these columns.
+pub(super) unsafe fn product_at(unit: Unit, x: *const f32, w: *const f32, out: *mut f32, shape: Shape, stride: usize) {
+    let Shape { rows, columns, inner } = shape;
     PACKED.with_borrow_mut(|packed| {
         let room = packed.room(tile::packed_len(rows, inner));
-        // SAFETY: the lengths were checked above.
+        // SAFETY: the caller's promise.
         unsafe {
-            pack(unit, x.as_ptr(), rows, inner, room);
+            pack(unit, x, rows, inner, room);
             let whole = Block {
-                x: room,
+                x: room.cast_const(),
                 rows,
-                w: w.as_ptr(),
+                w,
                 columns,
                 inner,
-                out: out.as_mut_ptr(),
+                out,
                 stride,
             };
             with_strip(inner, |strip| fill_f32(unit, whole, strip));

@@ -98,6 +98,7 @@ fn draws_follow_the_filtered_distribution() {
             top_k: 25,
             min_p: 0.05,
             repetition_penalty: 1.4,
+            ..Sampling::default()
         },
     ];
     for sampling in settings {
@@ -166,6 +167,32 @@ fn log_probabilities_are_those_of_the_raw_logits() {
 }
 
 #[test]
+fn the_most_probable_tokens_are_told_in_order() {
+    let mut logits = logits(50);
+    logits[9] = 4.0;
+    logits[31] = 4.0;
+    let mut sampler = sampler();
+    for top in [0, 1, 5, 50, 80] {
+        let sampling = Sampling {
+            temperature: 0.7,
+            top_k: 2,
+            repetition_penalty: 3.0,
+            top,
+            ..Sampling::default()
+        };
+        sampler.choose(&logits, &sampling, [9, 9].into_iter(), || 0.3).unwrap();
+        let mut order: Vec<u32> = (0..50).collect();
+        order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+        order.truncate(top as usize);
+        let told: Vec<u32> = sampler.top().iter().map(|(id, _)| *id).collect();
+        assert_eq!(told, order);
+        let weighed = sampler.weigh(&logits, &told.clone()).unwrap();
+        let told = sampler.top().iter().map(|(_, logprob)| f64::from(*logprob));
+        assert!(told.zip(weighed).all(|(told, weighed)| (told - weighed).abs() < 1e-6));
+    }
+}
+
+#[test]
 fn a_penalty_changes_the_greedy_token() {
     let logits = [1.0, 3.0, 2.5, -1.0];
     assert_eq!(
@@ -219,4 +246,49 @@ fn logits_that_are_not_finite_are_an_error() {
         sampler().choose(&[f32::NAN; 5], &Sampling::default(), std::iter::empty(), || 0.0),
         Err(NotFinite)
     );
+}
+
+/// What the filters leave, and with which probabilities, is what `transformers` leaves; see `tests/families/sampling.py`.
+#[test]
+fn distributions_are_those_of_transformers() {
+    let golden: serde_json::Value = serde_json::from_str(include_str!("../../tests/families/sampling.json")).unwrap();
+    let logits: Vec<f32> = serde_json::from_value(golden["logits"].clone()).unwrap();
+    let seen: Vec<u32> = serde_json::from_value(golden["seen"].clone()).unwrap();
+    for case in golden["cases"].as_array().unwrap() {
+        let number = |name: &str, default: f64| case[name].as_f64().unwrap_or(default) as f32;
+        let sampling = Sampling {
+            temperature: number("temperature", 1.0),
+            top_p: number("top_p", 1.0),
+            top_k: number("top_k", 0.0) as u32,
+            min_p: number("min_p", 0.0),
+            repetition_penalty: number("repetition_penalty", 1.0),
+            top: 0,
+        };
+        let mut sampler = sampler();
+        sampler
+            .choose(&logits, &sampling, seen.iter().copied(), || 0.5)
+            .unwrap();
+        let filtered = sampling.top_p < 1.0 || sampling.min_p > 0.0 || sampling.top_k > 0;
+        let kept: Vec<u32> = match filtered {
+            true => sampler.kept.clone(),
+            false => (0..logits.len() as u32).collect(),
+        };
+        let total: f64 = kept.iter().map(|id| f64::from(sampler.weights[*id as usize])).sum();
+        for (id, wanted) in case["probabilities"].as_array().unwrap().iter().enumerate() {
+            let ours = match kept.contains(&(id as u32)) {
+                true => f64::from(sampler.weights[id]) / total,
+                false => 0.0,
+            };
+            let wanted = wanted.as_f64().unwrap();
+            assert_eq!(
+                ours > 0.0,
+                wanted > 0.0,
+                "{sampling:?}: token {id}, {ours} and {wanted}"
+            );
+            assert!(
+                (ours - wanted).abs() < 1e-6,
+                "{sampling:?}: token {id}, {ours} and {wanted}"
+            );
+        }
+    }
 }

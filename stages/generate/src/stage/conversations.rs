@@ -5,9 +5,18 @@ use std::collections::HashMap;
 use arrow::array::{Array, LargeStringArray, UInt32Array};
 use fracture_stage::{Error, View};
 
-use super::GenerateStage;
-use crate::template::{Ending, Message};
-use crate::text::{Rendered, Text};
+use crate::template::Message;
+use crate::text::Rendered;
+
+/// How rows become what the model is given.
+pub struct Rendering<'a> {
+    /// Put before the regime's own system text.
+    pub system: Option<&'a str>,
+    /// Renders a conversation.
+    pub conversation: &'a dyn Fn(&[Message]) -> Result<Rendered, Error>,
+    /// Renders a prompt of a table without messages.
+    pub prompt: &'a dyn Fn(String) -> Result<Rendered, Error>,
+}
 
 /// A row of the input, rendered.
 pub struct Prompt {
@@ -25,7 +34,7 @@ pub struct Prompt {
 ///
 /// # Errors
 /// When messages are no conversation, the template refuses one, or two regimes render to one text at one draw.
-pub fn render_all(stage: &GenerateStage, view: &View, text: &Text) -> Result<Vec<Prompt>, Error> {
+pub fn render_all(view: &View, how: &Rendering<'_>) -> Result<Vec<Prompt>, Error> {
     let column = |name: &str| view.has(name).then(|| view.text(name)).transpose();
     let items = view.text("item")?;
     let (axes, regimes) = (column("axis")?, column("regime")?);
@@ -43,13 +52,9 @@ pub fn render_all(stage: &GenerateStage, view: &View, text: &Text) -> Result<Vec
         let axis = value(&axes, row).unwrap_or_default();
         let draw = draws.as_ref().map_or(0, |draws| draws.value(row));
         let made = match (value(&messages, row), value(&prompts, row)) {
-            (Some(messages), _) => conversation(stage, &messages, text),
+            (Some(messages), _) => conversation(&messages, how),
             // A table without messages is fed by its prompts as they are.
-            (None, Some(prompt)) => Ok(Rendered {
-                text: prompt,
-                add_special_tokens: true,
-                system_folded: false,
-            }),
+            (None, Some(prompt)) => (how.prompt)(prompt),
             (None, None) => Err(Error::input("neither `messages` nor `prompt` has a value")),
         };
         let regime = value(&regimes, row).unwrap_or_default();
@@ -67,19 +72,19 @@ pub fn render_all(stage: &GenerateStage, view: &View, text: &Text) -> Result<Vec
     Ok(rendered)
 }
 
-fn conversation(stage: &GenerateStage, messages: &str, text: &Text) -> Result<Rendered, Error> {
+fn conversation(messages: &str, how: &Rendering<'_>) -> Result<Rendered, Error> {
     let mut messages: Vec<Message> = serde_json::from_str(messages).map_err(|error| {
         Error::input("the messages are no conversation")
             .cause(error)
             .hint("messages are a JSON list of { \"role\", \"content\" }")
     })?;
-    if let Some(system) = &stage.settings.system {
+    if let Some(system) = how.system {
         match messages.first_mut() {
             Some(first) if first.role == "system" => first.content = format!("{system}\n\n{}", first.content),
-            _ => messages.insert(0, Message::new("system", system.clone())),
+            _ => messages.insert(0, Message::new("system", system)),
         }
     }
-    text.render(&messages, Ending::Answer)
+    (how.conversation)(&messages)
 }
 
 /// Two regimes that look the same to the model would be compared as if they differed.

@@ -67,4 +67,8 @@ impl Executor for GenerateExecutor {
             units: u64::from(progress.decoded_tokens),
         })
     }
+
+    fn withdraw(&mut self) -> Vec<Ticket> {
+        self.engine.withdraw().into_iter().map(Ticket).collect()
+    }
 }

@@ -4,26 +4,27 @@ mod conversations;
 mod executor;
 mod parameters;
 mod rows;
+mod served;
 mod table;
 
-use std::path::Path;
 use std::sync::OnceLock;
 
 use fracture_cache::ColumnType;
+use fracture_stage::source::{HUB, last_part};
 use fracture_stage::stage::{Need, Port, Work};
 use fracture_stage::{
-    Context, Declaration, Error, FileUse, Files, Kind, Manifest, ModelSpec, Outputs, ParameterError, PortName, Role,
-    Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
+    Context, Declaration, Error, FileUse, Files, Kind, Manifest, ModelFiles, ModelSpec, Outputs, ParameterError, Part,
+    PortName, Role, Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::text::{Text, TextOptions};
-use parameters::{Generate, Settings};
+use parameters::{DTYPE_HINT, Generate, Settings};
 
 /// The kind's semantic version.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The declaration of `generate`.
 pub fn declaration() -> Declaration {
@@ -56,6 +57,7 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
     let (Some(settings), Some(model)) = (settings, model) else {
         return Err(errors);
     };
+    let served = model.source.starts_with(fracture_served::SCHEME);
     // The decoder's name is that of the matrix value it came from; without one it is made of its settings.
     let named = context
         .matrix_names
@@ -63,6 +65,9 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
         .and_then(Value::as_str)
         .map(str::to_owned);
     let decoder = named.unwrap_or_else(|| settings.name());
+    if served {
+        return served::build(settings, model, decoder);
+    }
     Ok(Box::new(GenerateStage {
         settings,
         model,
@@ -76,14 +81,11 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
 fn model(name: &str, context: &Context) -> Result<ModelSpec, ParameterError> {
     let model = match context.models.get(name) {
         Some(model) => model.clone(),
-        None if name.contains('/') || name.contains("://") => {
-            let last = name.trim_end_matches('/').rsplit('/').next().unwrap_or(name);
-            ModelSpec {
-                name: last.to_owned(),
-                source: name.to_owned(),
-                ..ModelSpec::default()
-            }
-        }
+        None if name.contains('/') || name.contains("://") => ModelSpec {
+            name: last_part(name).to_owned(),
+            source: name.to_owned(),
+            ..ModelSpec::default()
+        },
         None => {
             let names: Vec<&str> = context.models.keys().map(String::as_str).collect();
             let error = ParameterError::at(&["model"], format!("there is no model `{name}`"));
@@ -95,28 +97,28 @@ fn model(name: &str, context: &Context) -> Result<ModelSpec, ParameterError> {
     };
     let later = |what: &str| {
         let error = ParameterError::at(&["model"], format!("{what} is not in this version"));
-        error.hint("give a folder with config.json, tokenizer.json and model.safetensors as `source`")
+        error.hint("give a folder with config.json, tokenizer.json and model.safetensors, or a GGUF file, as `source`")
     };
-    if model.source.contains("://") {
-        return Err(later(&format!("a model from `{}`", model.source)));
+    if model.source.starts_with(fracture_served::SCHEME) {
+        return Ok(model);
     }
-    if Path::new(&model.source)
-        .extension()
-        .is_some_and(|ending| ending == "gguf")
-    {
-        return Err(later("a GGUF file"));
+    if model.source.contains("://") && !model.source.starts_with(HUB) {
+        return Err(later(&format!("a model from `{}`", model.source)));
     }
     if let Some(setting) = model
         .settings
         .keys()
-        .find(|key| !matches!(key.as_str(), "chat_template" | "dtype"))
+        .find(|key| !matches!(key.as_str(), "adapter" | "chat_template" | "dtype" | "file"))
     {
         return Err(later(&format!("`{setting}` of the model `{}`", model.name)));
     }
-    if model.settings.get("dtype").is_some_and(|dtype| dtype != "f32") {
-        return Err(later(&format!("another dtype than f32 (model `{}`)", model.name)));
+    let dtype = model.settings.get("dtype").and_then(Value::as_str);
+    match dtype.and_then(parameters::dtype_problem) {
+        Some(problem) => {
+            Err(ParameterError::at(&["model"], format!("the model `{}`: {problem}", model.name)).hint(DTYPE_HINT))
+        }
+        None => Ok(model),
     }
-    Ok(model)
 }
 
 /// A resolved task of kind `generate`.
@@ -133,14 +135,46 @@ impl GenerateStage {
         if let Some(checkpoint) = self.known.get() {
             return Ok(checkpoint);
         }
-        let checkpoint = Checkpoint::open(&files.locate(&self.model.source))
+        let checkpoint = self
+            .open_checkpoint(files)
             .map_err(|error| error.context(format!("the model `{}` can not be used", self.model.name)))?;
         Ok(self.known.get_or_init(|| checkpoint))
     }
 
+    fn files(&self) -> ModelFiles {
+        ModelFiles::new(&self.model.source, Part::Weights, self.setting("file"))
+    }
+
+    fn adapter_files(&self) -> Option<ModelFiles> {
+        self.adapter_path().map(ModelFiles::adapter)
+    }
+
+    fn open_checkpoint(&self, files: &dyn Files) -> Result<Checkpoint, Error> {
+        let mut checkpoint = Checkpoint::choose(&files.model(&self.files()), self.setting("file"))?;
+        for dtype in [self.settings.dtype.as_deref(), self.setting("dtype")]
+            .into_iter()
+            .flatten()
+        {
+            checkpoint.keeps(dtype)?;
+        }
+        if let Some(adapter) = self.adapter_files() {
+            checkpoint = checkpoint.with_adapter(&files.model(&adapter))?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn setting(&self, name: &str) -> Option<&str> {
+        self.model.settings.get(name).and_then(Value::as_str)
+    }
+
+    fn adapter_path(&self) -> Option<&str> {
+        self.setting("adapter")
+    }
+
     fn config(&self, checkpoint: &Checkpoint) -> Result<Config, Error> {
-        let text = checkpoint.read("config")?.unwrap_or_default();
-        Config::parse(&text).map_err(|error| error.context(format!("the model `{}` can not be run", self.model.name)))
+        checkpoint
+            .config()
+            .map_err(|error| error.context(format!("the model `{}` can not be run", self.model.name)))
     }
 
     fn template_path(&self) -> Option<&str> {
@@ -185,29 +219,15 @@ impl Stage for GenerateStage {
     }
 
     fn ports(&self) -> Vec<Port> {
-        let mut needs = vec![Need::any("item"), Need::optional("axis"), Need::optional("regime")];
-        needs.extend([Need::optional("messages"), Need::optional("prompt")]);
-        needs.push(Need::optional("draw"));
-        vec![Port {
-            name: "prompts".to_owned(),
-            needs,
-            keys: false,
-            all: false,
-        }]
+        ports()
     }
 
     fn constants(&self) -> Vec<(String, Value, bool)> {
-        let mut constants = vec![("model".to_owned(), json!(self.model.name), true)];
-        constants.extend(
-            self.model
-                .labels
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone(), true)),
-        );
-        constants.push(("decoder".to_owned(), json!(self.decoder), true));
-        constants.push(("temperature".to_owned(), json!(self.settings.temperature), false));
-        constants.push(("top_p".to_owned(), json!(self.settings.top_p), false));
-        constants
+        constants(&self.settings, &self.model, &self.decoder)
+    }
+
+    fn models(&self) -> Vec<ModelFiles> {
+        std::iter::once(self.files()).chain(self.adapter_files()).collect()
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {
@@ -232,27 +252,7 @@ impl Stage for GenerateStage {
     }
 
     fn schema(&self, inputs: &Schemas, _: &dyn Files) -> Result<Outputs<Schema>, Error> {
-        let prompts = inputs.first("prompts")?;
-        if !prompts.may_have("messages") && !prompts.may_have("prompt") {
-            return Err(Error::pipeline("`generate` needs a column `messages` or `prompt`")
-                .hint("a `prompt` stage makes both; with `load`, rename one: columns: { prompt: OLD_NAME }"));
-        }
-        let mut fields = vec![
-            ("sample", ColumnType::U32),
-            ("completion", ColumnType::Text),
-            ("reasoning", ColumnType::Text),
-            ("tokens", ColumnType::ListU32),
-            ("logprob", ColumnType::F64),
-            ("entropy", ColumnType::F64),
-            ("finish_reason", ColumnType::Text),
-            ("prompt_tokens", ColumnType::U32),
-            ("completion_tokens", ColumnType::U32),
-            ("invalid", ColumnType::Text),
-        ];
-        if self.settings.logprobs {
-            fields.push(("token_logprobs", ColumnType::ListF32));
-        }
-        Ok(Outputs::only(Schema::exact(fields)))
+        schema(&self.settings, inputs)
     }
 
     fn describe(&self, manifest: &mut dyn Manifest) {
@@ -271,4 +271,57 @@ impl Stage for GenerateStage {
     fn work(&self) -> Work<'_> {
         Work::Rows(self)
     }
+}
+
+/// What every sort of model reads.
+fn ports() -> Vec<Port> {
+    let mut needs = vec![Need::any("item"), Need::optional("axis"), Need::optional("regime")];
+    needs.extend([Need::optional("messages"), Need::optional("prompt")]);
+    needs.push(Need::optional("draw"));
+    vec![Port {
+        name: "prompts".to_owned(),
+        needs,
+        keys: false,
+        all: false,
+    }]
+}
+
+/// The constants of a task: the model's name and labels, its decoder.
+fn constants(settings: &Settings, model: &ModelSpec, decoder: &str) -> Vec<(String, Value, bool)> {
+    let mut constants = vec![("model".to_owned(), json!(model.name), true)];
+    let labels = model.labels.iter();
+    constants.extend(labels.map(|(name, value)| (name.clone(), value.clone(), true)));
+    constants.push(("decoder".to_owned(), json!(decoder), true));
+    constants.push(("temperature".to_owned(), json!(settings.temperature), false));
+    constants.push(("top_p".to_owned(), json!(settings.top_p), false));
+    constants
+}
+
+/// The columns that every sort of model adds.
+fn schema(settings: &Settings, inputs: &Schemas) -> Result<Outputs<Schema>, Error> {
+    let prompts = inputs.first("prompts")?;
+    if !prompts.may_have("messages") && !prompts.may_have("prompt") {
+        return Err(Error::pipeline("`generate` needs a column `messages` or `prompt`")
+            .hint("a `prompt` stage makes both; with `load`, rename one: columns: { prompt: OLD_NAME }"));
+    }
+    let mut fields = vec![
+        ("sample", ColumnType::U32),
+        ("completion", ColumnType::Text),
+        ("reasoning", ColumnType::Text),
+        ("tokens", ColumnType::ListU32),
+        ("logprob", ColumnType::F64),
+        ("entropy", ColumnType::F64),
+        ("finish_reason", ColumnType::Text),
+        ("prompt_tokens", ColumnType::U32),
+        ("completion_tokens", ColumnType::U32),
+        ("invalid", ColumnType::Text),
+    ];
+    if settings.logprobs {
+        fields.push(("token_logprobs", ColumnType::ListF32));
+    }
+    if settings.top_logprobs > 0 {
+        fields.push(("top_tokens", ColumnType::ListU32));
+        fields.push(("top_logprobs", ColumnType::ListF32));
+    }
+    Ok(Outputs::only(Schema::exact(fields)))
 }

@@ -4,6 +4,7 @@ use fracture_stage::ParameterError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Accelerator;
 use crate::sampler::Sampling;
 use crate::template::Date;
 
@@ -46,12 +47,29 @@ pub struct Generate {
     pub system: Option<String>,
     /// Tags whose text moves from the completion to `reasoning`, e.g. `[think]`.
     pub strip: Option<Vec<String>>,
-    /// Keep the log-probability of every token (column `token_logprobs`).
-    pub logprobs: Option<bool>,
-    /// The compute type; only `f32` in this version.
+    /// Keep the log-probability of every token (column `token_logprobs`); a number N keeps the N most probable tokens in
+    /// its place too (`top_tokens` and `top_logprobs`, N values a token one after the other).
+    pub logprobs: Option<Logprobs>,
+    /// The type of the weights in memory: `f32` (default), or the type that the checkpoint is stored in. Computing is in
+    /// f32 whatever it is.
     pub dtype: Option<String>,
+    /// Where the model computes (default `cpu`); another device gives other last digits, and is in the key.
+    pub device: Option<Accelerator>,
     /// The date that templates render, `YYYY-MM-DD`.
     pub date: Option<String>,
+}
+
+/// Which log-probabilities are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    untagged,
+    expecting = "`logprobs` is true, false or how many most probable tokens are kept for each"
+)]
+pub enum Logprobs {
+    /// Of the chosen tokens, or none.
+    Chosen(bool),
+    /// Of the chosen tokens and of so many most probable ones.
+    Top(#[schemars(range(min = 1, max = 1000))] u32),
 }
 
 /// The settings that a `decoder` map may hold.
@@ -113,6 +131,12 @@ pub struct Settings {
     pub strip: Vec<String>,
     /// Keep the log-probability of every token.
     pub logprobs: bool,
+    /// Keep so many most probable tokens beside every one.
+    pub top_logprobs: u32,
+    /// The type of the weights in memory.
+    pub dtype: Option<String>,
+    /// Where the model computes.
+    pub device: Accelerator,
     /// What `strftime_now` renders.
     pub date: Date,
     /// The same as the user wrote it.
@@ -135,10 +159,22 @@ impl Default for Settings {
             system: None,
             strip: Vec::new(),
             logprobs: false,
+            top_logprobs: 0,
+            dtype: None,
+            device: Accelerator::Cpu,
             date: Date::default(),
             date_text: None,
         }
     }
+}
+
+/// What is said of another type than those there are.
+pub const DTYPE_HINT: &str = "leave it out: computing is in f32, and weights of f16 and bf16 are widened exactly";
+
+/// What is wrong with a `dtype`, if anything.
+pub fn dtype_problem(dtype: &str) -> Option<String> {
+    let known = ["f32", "f16", "bf16"].contains(&dtype);
+    (!known).then(|| format!("dtype is f32, f16 or bf16, not `{dtype}`"))
 }
 
 impl Settings {
@@ -150,10 +186,8 @@ impl Settings {
         let mut errors = Vec::new();
         let decoder = parameters.decoder.clone().unwrap_or_default();
         let default = Self::default();
-        let later = |name: &str| ParameterError::at(&[name], format!("another `{name}` is not in this version"));
-        if parameters.dtype.as_deref().is_some_and(|dtype| dtype != "f32") {
-            errors
-                .push(later("dtype").hint("leave it out: computing is in f32, weights of f16 and bf16 are converted"));
+        if let Some(problem) = parameters.dtype.as_deref().and_then(dtype_problem) {
+            errors.push(ParameterError::at(&["dtype"], problem).hint(DTYPE_HINT));
         }
         let date = match parameters.date.as_deref().map(Date::parse) {
             None => default.date,
@@ -185,10 +219,26 @@ impl Settings {
             chat: parameters.chat.unwrap_or(default.chat),
             system: parameters.system.clone(),
             strip: parameters.strip.clone().unwrap_or_default(),
-            logprobs: parameters.logprobs.unwrap_or(default.logprobs),
+            logprobs: parameters
+                .logprobs
+                .is_some_and(|logprobs| logprobs != Logprobs::Chosen(false)),
+            top_logprobs: match parameters.logprobs {
+                Some(Logprobs::Top(count)) => count,
+                _ => 0,
+            },
+            dtype: parameters.dtype.clone(),
+            device: parameters.device.unwrap_or_default(),
             date,
             date_text: parameters.date.clone(),
         };
+        if let Some(lack) = settings.device.lack() {
+            let hint = "leave it out to compute on the processor; a device is never replaced by another";
+            errors.push(ParameterError::at(&["device"], lack).hint(hint));
+        }
+        if let Some(Logprobs::Top(0 | 1001..)) = parameters.logprobs {
+            let message = "logprobs is true, false or a number from 1 to 1000";
+            errors.push(ParameterError::at(&["logprobs"], message));
+        }
         if let Some(problem) = settings.sampling().problem() {
             errors.push(ParameterError::at(&[], problem));
         }
@@ -217,6 +267,7 @@ impl Settings {
             top_k: self.top_k,
             min_p: self.min_p as f32,
             repetition_penalty: self.repetition_penalty as f32,
+            top: self.top_logprobs,
         }
     }
 
@@ -267,8 +318,12 @@ impl Settings {
             chat: Some(self.chat),
             system: self.system.clone(),
             strip: Some(self.strip.clone()),
-            logprobs: Some(self.logprobs),
+            logprobs: Some(match self.top_logprobs {
+                0 => Logprobs::Chosen(self.logprobs),
+                count => Logprobs::Top(count),
+            }),
             dtype: None,
+            device: Some(self.device).filter(|device| *device != Accelerator::Cpu),
             date: self.date_text.clone(),
         }
     }

@@ -7,16 +7,18 @@ use fracture_stage::stage::{RowPlan, RowState};
 use fracture_stage::{Error, Executor, Inputs, Manifest, Open, Product, Request, Role, RowWise};
 use serde_json::json;
 
-use super::conversations::render_all;
+use super::conversations::{Rendering, render_all};
 use super::executor::GenerateExecutor;
 use super::table::Table;
 use super::{GenerateStage, conversations};
 use crate::engine::{Engine, Options, Request as EngineRequest};
 use crate::raw::RawRow;
 use crate::sampler::Stream;
+use crate::template::Ending;
+use crate::text::Rendered;
 
 /// The version of what a raw row means.
-const ROW_VERSION: u32 = 1;
+const ROW_VERSION: u32 = 2;
 
 impl RowWise for GenerateStage {
     fn row_version(&self) -> u32 {
@@ -35,6 +37,12 @@ impl RowWise for GenerateStage {
         part("repetition_penalty", json!(settings.repetition_penalty));
         part("max_new_tokens", json!(settings.max_new_tokens));
         part("stop", json!(settings.stop));
+        if let Some(device) = settings.device.elsewhere() {
+            part("device", json!(device));
+        }
+        if settings.top_logprobs > 0 {
+            part("top_logprobs", json!(settings.top_logprobs));
+        }
     }
 
     fn lineage_file(&self, role: &str) -> bool {
@@ -44,7 +52,16 @@ impl RowWise for GenerateStage {
 
     fn group(&self) -> String {
         // Whatever decoder: siblings of one model share a running batch.
-        format!("generate {}", self.model.source)
+        let mut group = format!("generate {}", self.model.source);
+        for setting in ["file", "adapter"] {
+            if let Some(value) = self.setting(setting) {
+                group.push_str(&format!(" {setting} {value}"));
+            }
+        }
+        if let Some(device) = self.settings.device.elsewhere() {
+            group.push_str(&format!(" device {device}"));
+        }
+        group
     }
 
     fn unit(&self) -> &'static str {
@@ -54,7 +71,14 @@ impl RowWise for GenerateStage {
     fn plan(&self, inputs: &Inputs, open: &Open<'_>) -> Result<RowPlan, Error> {
         let view = inputs.table("prompts")?;
         let text = self.text(open.files)?;
-        let prompts = render_all(self, view, text)?;
+        let prompts = render_all(
+            view,
+            &Rendering {
+                system: self.settings.system.as_deref(),
+                conversation: &|messages| text.render(messages, Ending::Answer),
+                prompt: &|prompt| Ok(Rendered::plain(prompt)),
+            },
+        )?;
         let folded = prompts.iter().filter(|prompt| prompt.rendered.system_folded).count();
         let samples = self.settings.sample_count();
         let mut plan = RowPlan::default();
@@ -87,7 +111,10 @@ impl RowWise for GenerateStage {
     }
 
     fn open(&self, open: &Open<'_>) -> Result<Box<dyn Executor>, Error> {
-        let options = Options::of_run(open.threads)?;
+        let options = Options {
+            device: self.settings.device,
+            ..Options::of_run(open.threads)?
+        };
         let engine = Engine::load(self.checkpoint(open.files)?, &self.text_options(open.files)?, options)?;
         Ok(Box::new(GenerateExecutor::new(engine, &self.model.name)))
     }
@@ -97,7 +124,7 @@ impl RowWise for GenerateStage {
             .text
             .get()
             .ok_or_else(|| Error::internal("the tokenizer was not opened before the table"))?;
-        let mut table = Table::new(rows.len());
+        let mut table = Table::new(rows.len()).with_top(self.settings.top_logprobs);
         let samples = self.settings.sample_count();
         for (index, state) in rows.iter().enumerate() {
             let sample = index as u32 % samples;

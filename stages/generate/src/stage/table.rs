@@ -8,6 +8,7 @@ use arrow::record_batch::RecordBatch;
 use fracture_stage::{Error, Output, Outputs, Product};
 
 use crate::raw::RawRow;
+use fracture_served::ServedRow;
 
 /// The columns, row by row.
 pub struct Table {
@@ -16,9 +17,13 @@ pub struct Table {
     reasoning: Vec<Option<String>>,
     tokens: LargeListBuilder<PrimitiveBuilder<UInt32Type>>,
     token_logprobs: LargeListBuilder<PrimitiveBuilder<Float32Type>>,
+    /// How many most probable tokens are kept for each, and those.
+    top: u32,
+    top_tokens: LargeListBuilder<PrimitiveBuilder<UInt32Type>>,
+    top_logprobs: LargeListBuilder<PrimitiveBuilder<Float32Type>>,
     logprob: Vec<Option<f64>>,
     entropy: Vec<Option<f64>>,
-    finish_reason: Vec<Option<&'static str>>,
+    finish_reason: Vec<Option<String>>,
     prompt_tokens: Vec<Option<u32>>,
     completion_tokens: Vec<Option<u32>>,
     invalid: Vec<Option<String>>,
@@ -33,6 +38,9 @@ impl Table {
             reasoning: Vec::with_capacity(rows),
             tokens: LargeListBuilder::new(PrimitiveBuilder::new()),
             token_logprobs: LargeListBuilder::new(PrimitiveBuilder::new()),
+            top: 0,
+            top_tokens: LargeListBuilder::new(PrimitiveBuilder::new()),
+            top_logprobs: LargeListBuilder::new(PrimitiveBuilder::new()),
             logprob: Vec::with_capacity(rows),
             entropy: Vec::with_capacity(rows),
             finish_reason: Vec::with_capacity(rows),
@@ -40,6 +48,12 @@ impl Table {
             completion_tokens: Vec::with_capacity(rows),
             invalid: Vec::with_capacity(rows),
         }
+    }
+
+    /// Keeps columns of so many most probable tokens; none at 0.
+    pub fn with_top(mut self, top: u32) -> Self {
+        self.top = top;
+        self
     }
 
     /// Adds a generated row.
@@ -55,12 +69,48 @@ impl Table {
         self.tokens.append(true);
         self.token_logprobs.values().append_slice(&raw.logprobs);
         self.token_logprobs.append(true);
+        for (id, logprob) in &raw.top {
+            self.top_tokens.values().append_value(*id);
+            self.top_logprobs.values().append_value(*logprob);
+        }
+        self.top_tokens.append(true);
+        self.top_logprobs.append(true);
         self.logprob
             .push(Some(raw.logprobs.iter().map(|logprob| f64::from(*logprob)).sum()));
         self.entropy.push(Some(f64::from(raw.entropy)));
-        self.finish_reason.push(Some(raw.reason.name()));
+        self.finish_reason.push(Some(raw.reason.name().to_owned()));
         self.prompt_tokens.push(Some(raw.prompt_tokens));
         self.completion_tokens.push(Some(raw.tokens.len() as u32));
+    }
+
+    /// Adds a row of a served model: what the server did not tell is null.
+    pub fn push_served(&mut self, sample: u32, row: &ServedRow, stop: &[String], strip: &[String]) {
+        let mut text = row.text.clone();
+        if let Some(at) = stop.iter().filter_map(|stop| text.find(stop.as_str())).min() {
+            text.truncate(at);
+        }
+        let (completion, reasoning) = split_reasoning(&text, strip);
+        let told = [row.reasoning.clone(), reasoning];
+        let reasoning: Vec<String> = told.into_iter().flatten().collect();
+        self.sample.push(sample);
+        let empty = completion.trim().is_empty().then_some("empty completion");
+        self.invalid.push(row.invalid().or(empty).map(str::to_owned));
+        self.completion.push(Some(completion));
+        self.reasoning
+            .push((!reasoning.is_empty()).then(|| reasoning.join("\n")));
+        self.tokens.append(false);
+        if let Some(logprobs) = &row.logprobs {
+            self.token_logprobs.values().append_slice(logprobs);
+        }
+        self.token_logprobs.append(row.logprobs.is_some());
+        self.top_tokens.append(false);
+        self.top_logprobs.append(false);
+        let sum = |logprobs: &Vec<f32>| logprobs.iter().map(|logprob| f64::from(*logprob)).sum();
+        self.logprob.push(row.logprobs.as_ref().map(sum));
+        self.entropy.push(None);
+        self.finish_reason.push(row.finish.clone());
+        self.prompt_tokens.push(row.prompt_tokens);
+        self.completion_tokens.push(row.completion_tokens);
     }
 
     /// Adds a row that failed; the next run tries it again.
@@ -71,6 +121,8 @@ impl Table {
         self.reasoning.push(None);
         self.tokens.append(false);
         self.token_logprobs.append(false);
+        self.top_tokens.append(false);
+        self.top_logprobs.append(false);
         self.logprob.push(None);
         self.entropy.push(None);
         self.finish_reason.push(None);
@@ -97,6 +149,10 @@ impl Table {
         ];
         if logprobs {
             columns.push(("token_logprobs", Arc::new(self.token_logprobs.finish())));
+        }
+        if self.top > 0 {
+            columns.push(("top_tokens", Arc::new(self.top_tokens.finish())));
+            columns.push(("top_logprobs", Arc::new(self.top_logprobs.finish())));
         }
         let fields: Vec<Field> = columns
             .iter()

@@ -1,8 +1,10 @@
 //! What templates expect of Python: how values print, `json.dumps`, `strftime`.
 
 use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, Output, State};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State};
 use std::fmt::Write as _;
+
+use super::methods;
 
 /// The day that `strftime_now` renders. A clock would make results depend on when they were computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,6 +109,8 @@ impl Date {
             let number = match directive {
                 'd' | 'e' => Some(u32::from(self.day)),
                 'm' => Some(u32::from(self.month)),
+                'U' => Some((self.day_of_year() + 6 - self.weekday() as u32) / 7),
+                'W' => Some((self.day_of_year() + 6 - (self.weekday() as u32 + 6) % 7) / 7),
                 'y' => Some(u32::from(self.year % 100)),
                 'H' | 'M' | 'S' => Some(0),
                 'I' => Some(12),
@@ -126,7 +130,23 @@ impl Date {
                 ('j', _) => write!(text, "{:03}", self.day_of_year()),
                 ('p', _) => write!(text, "AM"),
                 ('F', _) => write!(text, "{:04}-{:02}-{:02}", self.year, self.month, self.day),
-                ('T', _) => write!(text, "00:00:00"),
+                ('D' | 'x', _) => write!(text, "{:02}/{:02}/{:02}", self.month, self.day, self.year % 100),
+                ('c', _) => write!(
+                    text,
+                    "{} {} {:2} 00:00:00 {}",
+                    &day[..3],
+                    &month[..3],
+                    self.day,
+                    self.year
+                ),
+                ('T' | 'X', _) => write!(text, "00:00:00"),
+                ('R', _) => write!(text, "00:00"),
+                ('f', _) => write!(text, "000000"),
+                ('w', _) => write!(text, "{}", self.weekday()),
+                ('u', _) => write!(text, "{}", (self.weekday() + 6) % 7 + 1),
+                ('Z' | 'z', _) => Ok(()),
+                ('n', _) => write!(text, "\n"),
+                ('t', _) => write!(text, "\t"),
                 ('%', _) => write!(text, "%"),
                 _ => return None,
             };
@@ -147,16 +167,21 @@ pub(super) fn install(environment: &mut Environment<'_>, date: Date) {
             .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("strftime: {format}")))
     });
     environment.add_filter("tojson", to_json);
+    methods::install(environment);
 }
 
 /// Prints a value as Python's `str` does.
-fn format_value(output: &mut Output, _: &mut State, value: &Value) -> Result<(), Error> {
+fn format_value(output: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+    if !matches!(state.auto_escape(), AutoEscape::None) {
+        return Err(Error::new(ErrorKind::InvalidOperation, "autoescape is not supported"));
+    }
     let text = match value.kind() {
         ValueKind::Undefined => "",
         ValueKind::None => "None",
         ValueKind::Bool if value.is_true() => "True",
         ValueKind::Bool => "False",
         ValueKind::String => value.as_str().unwrap_or_default(),
+        ValueKind::Number => &number(value),
         _ => {
             write!(output, "{value}")?;
             return Ok(());
@@ -166,59 +191,88 @@ fn format_value(output: &mut Output, _: &mut State, value: &Value) -> Result<(),
     Ok(())
 }
 
-/// `json.dumps(value, ensure_ascii=False, indent=..)`.
+/// A number as Python prints it: integers by their digits, floats by the shortest ones that tell them apart, with an
+/// exponent below 1e-4 and from 1e16 on.
+fn number(value: &Value) -> String {
+    let text = value.to_string();
+    let float = !value.is_integer() && text.contains(['.', 'e', 'E']);
+    match f64::try_from(value.clone()) {
+        Ok(number) if float && number != 0.0 && !(1e-4..1e16).contains(&number.abs()) => {
+            let text = format!("{number:e}");
+            match text.split_once('e') {
+                Some((digits, exponent)) if !exponent.starts_with('-') => format!("{digits}e+{exponent:0>2}"),
+                Some((digits, exponent)) => format!("{digits}e-{:0>2}", &exponent[1..]),
+                None => text,
+            }
+        }
+        _ => text,
+    }
+}
+
+/// `json.dumps(value, ensure_ascii=False, indent=.., separators=.., sort_keys=..)`.
 fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let ascii: Option<bool> = options.get("ensure_ascii")?;
     let sorted: Option<bool> = options.get("sort_keys")?;
+    let separators: Option<Vec<String>> = options.get("separators")?;
     options.assert_all_used()?;
-    if ascii == Some(true) {
-        return Err(Error::new(
-            ErrorKind::InvalidOperation,
-            "tojson: ensure_ascii=true is not supported",
-        ));
-    }
+    let indent = indent.map(|width| width.min(16));
+    let (item, key) = match separators.as_deref() {
+        None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
+        None => (", ".to_owned(), ": ".to_owned()),
+        Some([item, key]) => (item.clone(), key.clone()),
+        Some(_) => {
+            let message = "tojson: separators are two texts";
+            return Err(Error::new(ErrorKind::InvalidOperation, message));
+        }
+    };
+    let style = Json {
+        indent,
+        item,
+        key,
+        sorted: sorted == Some(true),
+        ascii: ascii == Some(true),
+    };
     let mut text = String::new();
-    write_json(
-        &mut text,
-        value,
-        indent.map(|width| width.min(16)),
-        sorted == Some(true),
-        0,
-    )?;
+    write_json(&mut text, value, &style, 0)?;
     Ok(text)
 }
 
-fn write_json(
-    text: &mut String,
-    value: &Value,
+/// How JSON is written.
+struct Json {
     indent: Option<usize>,
+    /// Between items.
+    item: String,
+    /// Between a key and its value.
+    key: String,
     sorted: bool,
-    depth: usize,
-) -> Result<(), Error> {
+    ascii: bool,
+}
+
+fn write_json(text: &mut String, value: &Value, style: &Json, depth: usize) -> Result<(), Error> {
     if depth > 100 {
         return Err(Error::new(ErrorKind::InvalidOperation, "tojson: nested too deep"));
     }
     match value.kind() {
         ValueKind::None => text.push_str("null"),
         ValueKind::Bool => text.push_str(if value.is_true() { "true" } else { "false" }),
-        ValueKind::Number => text.push_str(&value.to_string()),
-        ValueKind::String => text.push_str(&quoted(value.as_str().unwrap_or_default())),
+        ValueKind::Number => text.push_str(&number(value)),
+        ValueKind::String => text.push_str(&quoted(value.as_str().unwrap_or_default(), style)),
         ValueKind::Seq | ValueKind::Iterable => {
             let items: Vec<Value> = value.try_iter()?.collect();
-            write_items(text, ['[', ']'], items.len(), indent, depth, |text, at| {
-                write_json(text, &items[at], indent, sorted, depth + 1)
+            write_items(text, ['[', ']'], items.len(), style, depth, |text, at| {
+                write_json(text, &items[at], style, depth + 1)
             })?;
         }
         ValueKind::Map => {
             let mut keys: Vec<Value> = value.try_iter()?.collect();
-            if sorted {
+            if style.sorted {
                 keys.sort();
             }
-            write_items(text, ['{', '}'], keys.len(), indent, depth, |text, at| {
-                text.push_str(&quoted(&keys[at].to_string()));
-                text.push_str(": ");
-                write_json(text, &value.get_item(&keys[at])?, indent, sorted, depth + 1)
+            write_items(text, ['{', '}'], keys.len(), style, depth, |text, at| {
+                text.push_str(&quoted(&keys[at].to_string(), style));
+                text.push_str(&style.key);
+                write_json(text, &value.get_item(&keys[at])?, style, depth + 1)
             })?;
         }
         kind => {
@@ -236,12 +290,12 @@ fn write_items(
     text: &mut String,
     [open, close]: [char; 2],
     count: usize,
-    indent: Option<usize>,
+    style: &Json,
     depth: usize,
     mut item: impl FnMut(&mut String, usize) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let line = |text: &mut String, depth: usize| {
-        if let (Some(width), true) = (indent, count > 0) {
+        if let (Some(width), true) = (style.indent, count > 0) {
             text.push('\n');
             text.extend(std::iter::repeat_n(' ', width * depth));
         }
@@ -249,7 +303,7 @@ fn write_items(
     text.push(open);
     for at in 0..count {
         if at > 0 {
-            text.push_str(if indent.is_some() { "," } else { ", " });
+            text.push_str(&style.item);
         }
         line(text, depth + 1);
         item(text, at)?;
@@ -260,32 +314,20 @@ fn write_items(
 }
 
 /// A JSON string. Python and this writer escape the same characters.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-/// `{% generation %}` marks what the assistant says, for training; what it holds is rendered as it is. The tags become
-/// ones that this engine knows, with their whitespace control.
-pub(super) fn without_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find("{%") {
-        let (before, tag) = rest.split_at(at);
-        out.push_str(before);
-        let end = tag.find("%}").map_or(tag.len(), |end| end + 2);
-        let (tag, after) = tag.split_at(end);
-        let name = tag
-            .trim_start_matches("{%")
-            .trim_end_matches("%}")
-            .trim_matches(['-', '+'])
-            .trim();
-        match name {
-            "generation" => out.push_str(&tag.replace("generation", "if true")),
-            "endgeneration" => out.push_str(&tag.replace("endgeneration", "endif")),
-            _ => out.push_str(tag),
-        }
-        rest = after;
+fn quoted(text: &str, style: &Json) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    if !style.ascii || quoted.is_ascii() {
+        return quoted;
     }
-    out.push_str(rest);
-    out
+    let mut ascii = String::with_capacity(quoted.len());
+    for character in quoted.chars() {
+        match character.is_ascii() {
+            true => ascii.push(character),
+            false => {
+                let units = character.encode_utf16(&mut [0; 2]).to_vec();
+                ascii.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+            }
+        }
+    }
+    ascii
 }

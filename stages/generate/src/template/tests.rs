@@ -50,6 +50,19 @@ fn a_prefill_is_continued() {
     );
 }
 
+/// The end of a prefill is found though the template writes the same text behind it, and cuts spaces off.
+#[test]
+fn a_prefill_ends_where_it_ends() {
+    let template = template("{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}</s>{% endfor %}");
+    let mut messages = user("Hi");
+    for (prefill, wanted) in [("s", "s"), ("</s>", "</s>"), (" a ", "a"), ("a\n\n", "a")] {
+        messages.push(Message::new("assistant", prefill));
+        let (text, _) = template.render(&messages, Ending::Answer).unwrap();
+        assert_eq!(text, format!("[user]Hi</s>[assistant]{wanted}"));
+        messages.pop();
+    }
+}
+
 #[test]
 fn without_a_system_role_its_text_goes_before_the_first_user_turn() {
     let refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}";
@@ -85,4 +98,52 @@ fn what_a_template_raises_reaches_the_user() {
 fn generation_tags_render_what_they_hold() {
     let template = template("a {%- generation %} b {% endgeneration -%} c");
     assert_eq!(template.render(&user("x"), Ending::Nothing).unwrap().0, "a b c");
+}
+
+/// What Python's engine renders and this one refuses, by what a line has of it. Nothing may be rendered in another way.
+const REFUSED: [&str; 7] = [
+    "'%s",
+    "varargs",
+    "wordcount",
+    "dict([",
+    "joiner",
+    "autoescape",
+    "{{ +1 }}",
+];
+
+#[test]
+fn chats_are_rendered_as_transformers_renders_them() {
+    let golden: serde_json::Value = serde_json::from_str(include_str!("../../tests/families/chats.json")).unwrap();
+    let list = |name: &str| golden[name].as_array().unwrap().clone();
+    let chat = |name: &str| -> Vec<Message> { serde_json::from_value(golden["chats"][name].clone()).unwrap() };
+    let special = || {
+        let tokens = [("bos_token", "<s>"), ("eos_token", "</s>")];
+        tokens.map(|(name, token)| (name.to_owned(), token.to_owned())).into()
+    };
+    let mut differ = Vec::new();
+    let mut compared = 0;
+    let mut compare = |what: String, source: &str, messages: &[Message], ask: bool, wanted: &serde_json::Value| {
+        let made = ChatTemplate::new(source, special(), Date::default());
+        let made = made.and_then(|template| template.fill(messages, ask));
+        match (made, wanted["rendered"].as_str()) {
+            (Ok(text), Some(wanted)) if text == wanted => compared += 1,
+            (Err(_), None) => compared += 1,
+            (Err(_), Some(_)) if REFUSED.iter().any(|part| source.contains(part)) => {}
+            (made, _) => differ.push(format!("{what}: {made:?}, not {wanted}")),
+        }
+    };
+    for row in list("rendered") {
+        let (template, name) = (row["template"].as_str().unwrap(), row["chat"].as_str().unwrap());
+        let (source, ask) = (
+            golden["templates"][template].as_str().unwrap(),
+            row["ask"].as_bool().unwrap(),
+        );
+        compare(format!("{template} of {name}, {ask}"), source, &chat(name), ask, &row);
+    }
+    for row in list("lines") {
+        let source = row["template"].as_str().unwrap();
+        compare(source.to_owned(), source, &chat("talk"), true, &row);
+    }
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+    assert!(compared > 350, "{compared} compared");
 }

@@ -4,7 +4,8 @@ use crate::checkpoint::Checkpoint;
 use crate::kernel::Unit;
 use crate::sampler::Stream;
 use crate::weights::Weights;
-use candle_core::Device;
+use candle_core::{DType, Device};
+use half::{bf16, f16};
 use std::collections::HashMap;
 
 const RUN: fn(Unit, usize) -> Run = |unit, threads| Run { unit, threads };
@@ -42,8 +43,8 @@ fn half_weights_give_the_bits_of_converted_ones() {
                 }
             }
             assert_eq!(
-                bits(&own.gather(&[2, 0, 2]).unwrap()),
-                bits(&converted.gather(&[2, 0, 2]).unwrap())
+                bits(&own.gather(&[2, 0, 2], RUN(Unit::best(), 1)).unwrap()),
+                bits(&converted.gather(&[2, 0, 2], RUN(Unit::best(), 1)).unwrap())
             );
         }
     }
@@ -122,7 +123,7 @@ fn matrices_stay_in_the_map_and_what_is_wrong_with_them_is_told() {
         let part = mapped.narrow(2, 3).unwrap();
         let rows: Vec<u32> = product(&held).chunks(6).flat_map(|row| row[2..5].to_vec()).collect();
         assert_eq!(product(&part), rows);
-        assert!(mapped.narrow(4, 3).is_err() && mapped.gather(&[6]).is_err());
+        assert!(mapped.narrow(4, 3).is_err() && mapped.gather(&[6], RUN(Unit::best(), 1)).is_err());
     }
     for (name, rows, problem) in [("a", 5, "shape"), ("d", 6, "F64"), ("e", 6, "missing")] {
         let error = weights.matrix(name, rows, 20).unwrap_err().to_string();
@@ -152,5 +153,8 @@ fn a_map_that_is_not_aligned_is_copied() {
     let copied = weights.matrix("a", 6, 20).unwrap();
     assert!(format!("{copied:?}").contains("in memory"), "{copied:?}");
     let all: Vec<u32> = (0..6).collect();
-    assert_eq!(bits(&copied.gather(&all).unwrap()), bits(&tensors["a"]));
+    assert_eq!(
+        bits(&copied.gather(&all, RUN(Unit::best(), 1)).unwrap()),
+        bits(&tensors["a"])
+    );
 }

@@ -106,6 +106,11 @@ impl GenerativeJudge {
         Ok(())
     }
 
+    /// Gives back the texts that the engine was not given yet.
+    pub fn withdraw(&mut self) -> Vec<Ticket> {
+        self.new.drain(..).map(|(ticket, _)| ticket).collect()
+    }
+
     /// Computes for a moment and hands out the texts that are finished.
     ///
     /// # Errors
@@ -353,5 +358,7 @@ fn tokenize(
     texts.iter().map(|(_, question)| one(question)).collect()
 }
 
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;

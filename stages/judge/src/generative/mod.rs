@@ -8,6 +8,7 @@ pub mod candidates;
 pub mod judge;
 pub mod prompt;
 pub mod raw;
+pub mod served;
 pub mod template;
 pub mod verdict;
 

@@ -1,33 +1,37 @@
 //! The judges as executors, with their canaries.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use fracture_stage::{Error, Executor, FileUse, Files, Outcome, Progress, Request, RowError, Ticket};
 
 use super::parameters::CanariesParameter;
-use crate::canaries::{Canaries, Readings};
+use crate::canaries::{Canaries, Canary, OWN, Readings};
 use crate::classifier::Classifier;
 use crate::generative::{GenerativeJudge, Question, RawVerdict, VerdictScores};
 use crate::raw::RawRow;
 use crate::score;
 use crate::tokenize::Text;
 
-/// The canaries that a stage asks for.
+/// The canaries that a stage asks for; without a word those in the judge's folder, else the shipped ones.
 ///
 /// # Errors
 /// See [`Canaries::read`] and [`Canaries::new`].
 pub(super) fn canaries(
     parameter: Option<&CanariesParameter>,
+    folder: &Path,
     judge: &str,
     uses: &[FileUse],
     settings: &str,
     files: &dyn Files,
 ) -> Result<Option<Canaries>, Error> {
+    let own = folder.join(OWN);
     let texts = match parameter {
         Some(CanariesParameter::Shipped(false)) => return Ok(None),
         Some(CanariesParameter::File(path)) => Canaries::read(path, files)?,
-        Some(CanariesParameter::Texts(texts)) => texts.clone(),
+        Some(CanariesParameter::Texts(texts)) => texts.iter().cloned().map(Canary::from).collect(),
+        None if own.is_file() => Canaries::read(&own.to_string_lossy(), files)?,
         None | Some(CanariesParameter::Shipped(true)) => Canaries::shipped(),
     };
     Canaries::new(texts, judge, uses, settings, files).map(Some)
@@ -56,8 +60,8 @@ impl ClassifierExecutor {
             return Ok(());
         };
         let count = canaries.texts().len();
-        for (index, text) in canaries.texts().iter().enumerate() {
-            self.classifier.submit(Ticket(index as u64), Text::One(text.clone()));
+        for (index, text) in canaries.texts().enumerate() {
+            self.classifier.submit(Ticket(index as u64), Text::One(text.to_owned()));
         }
         let mut outcomes = vec![None; count];
         while self
@@ -69,12 +73,14 @@ impl ClassifierExecutor {
             > 0
         {}
         let config = self.classifier.config();
-        let read = |outcome: Option<Outcome>| -> Readings {
+        let mut cut = vec![false; count];
+        let mut read = |(index, outcome): (usize, Option<Outcome>)| -> Readings {
             let raw = match outcome {
                 Some(Outcome::Raw(raw)) => RawRow::decode(&raw).map_err(|error| error.to_string())?,
                 Some(Outcome::Failed(error)) => return Err(error.message),
                 None => return Err("it did not come back".to_owned()),
             };
+            cut[index] = raw.truncated;
             let mut readings = Vec::new();
             for logits in &raw.logits {
                 let activation = config.activation(logits.len()).map_err(|error| error.to_string())?;
@@ -82,7 +88,18 @@ impl ClassifierExecutor {
             }
             Ok(readings)
         };
-        let readings = outcomes.into_iter().map(read).collect();
+        let readings: Vec<Readings> = outcomes.into_iter().enumerate().map(&mut read).collect();
+        // What a file says holds for whole texts: not for one that was cut here, nor for one of several windows.
+        let labels = &config.labels;
+        canaries.check_expected(|index, label| {
+            let place = labels.iter().position(|known| known == label).filter(|_| !cut[index])?;
+            let readings = readings
+                .get(index)?
+                .as_ref()
+                .ok()
+                .filter(|all| all.len() == labels.len());
+            readings.and_then(|all| all.get(place)).copied()
+        })?;
         canaries.check(readings, &self.classifier.provenance())
     }
 }
@@ -108,6 +125,10 @@ impl Executor for ClassifierExecutor {
             self.watch()?;
         }
         Ok(progress)
+    }
+
+    fn withdraw(&mut self) -> Vec<Ticket> {
+        self.classifier.withdraw()
     }
 
     fn provenance(&self) -> Vec<(String, String)> {
@@ -141,9 +162,9 @@ impl GenerativeExecutor {
         let Some((canaries, question)) = &mut self.canaries else {
             return Ok(());
         };
-        for (index, text) in canaries.texts().iter().enumerate() {
+        for (index, text) in canaries.texts().enumerate() {
             let mut values: BTreeMap<String, String> = question.values.clone();
-            values.insert("response".to_owned(), text.clone());
+            values.insert("response".to_owned(), text.to_owned());
             let asking = Arc::clone(&question.asking);
             self.judge
                 .submit(Ticket(CANARY + index as u64), Arc::new(Question { asking, values }))?;
@@ -163,7 +184,11 @@ impl GenerativeExecutor {
                 None => Err("it did not come back".to_owned()),
             }
         };
-        let readings = outcomes.into_iter().map(read).collect();
+        let readings: Vec<Readings> = outcomes.into_iter().map(read).collect();
+        canaries.check_expected(|index, label| match readings.get(index)?.as_deref() {
+            Ok([bad, all]) if label == "unsafe" && *all > 0.0 => Some(bad / all),
+            _ => None,
+        })?;
         canaries.check(readings, &self.judge.provenance())
     }
 }
@@ -185,6 +210,10 @@ impl Executor for GenerativeExecutor {
             self.watch()?;
         }
         Ok(progress)
+    }
+
+    fn withdraw(&mut self) -> Vec<Ticket> {
+        self.judge.withdraw()
     }
 
     fn provenance(&self) -> Vec<(String, String)> {

@@ -1,6 +1,7 @@
 //! The stage kind `judge` with `kind: generative`: a language model is asked, and its verdict is read from probabilities.
 
 mod build;
+mod served;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -13,16 +14,16 @@ use fracture_generate::engine::{Engine, Options};
 use fracture_generate::text::{Text as ModelText, TextOptions};
 use fracture_stage::stage::{Need, Port, RowPlan, RowState, Work};
 use fracture_stage::{
-    Error, Executor, FileUse, Files, Inputs, Kind, Manifest, ModelSpec, Open, Outputs, Product, Request, Role, RowWise,
-    Schema, Schemas, Stage, View, describe_json,
+    Error, Executor, FileUse, Files, Inputs, Kind, Manifest, ModelFiles, ModelSpec, Open, Outputs, Part, Product,
+    Request, Role, RowWise, Schema, Schemas, Stage, View, describe_json,
 };
 use serde_json::{Value, json};
 
-use super::VERSION;
 use super::executor::{GenerativeExecutor, canaries};
-use super::parameters::{JudgeParameters, OrientationParameter, TextParameter};
-use super::table::{Entry, Table, ValueAt, invalid, is_empty};
+use super::parameters::{EmptyParameter, JudgeParameters, TextParameter};
+use super::table::{Entry, Table, ValueAt, invalid, is_empty, orientations};
 use super::texts::TextSource;
+use super::{VERSION, no_scores};
 use crate::generative::{Asking, GenerativeJudge, Question, RawVerdict, Renderer, Template, VerdictScores};
 use crate::tokenize::Text;
 
@@ -72,12 +73,25 @@ impl GenerativeStage {
             .ok_or_else(|| Error::internal("the judge was not resolved before it ran"))
     }
 
+    fn adapter_files(&self) -> Option<ModelFiles> {
+        self.adapter().map(ModelFiles::adapter)
+    }
+
+    fn files(&self) -> ModelFiles {
+        let file = self.model.settings.get("file").and_then(Value::as_str);
+        ModelFiles::new(&self.model.source, Part::Weights, file)
+    }
+
     fn checkpoint(&self, files: &dyn Files) -> Result<&Checkpoint, Error> {
         if let Some(checkpoint) = self.checkpoint.get() {
             return Ok(checkpoint);
         }
-        let folder = files.locate(&self.model.source);
-        let checkpoint = Checkpoint::open(&folder).map_err(|error| {
+        let folder = files.model(&self.files());
+        let opened = Checkpoint::open(&folder).and_then(|checkpoint| match self.adapter_files() {
+            Some(adapter) => checkpoint.with_adapter(&files.model(&adapter)),
+            None => Ok(checkpoint),
+        });
+        let checkpoint = opened.map_err(|error| {
             let error = error.context(format!("the judge `{}` can not be used", self.model.name));
             match folder.join("model.onnx").is_file() || folder.join("onnx").is_dir() {
                 true => error.hint("this is a classifier: leave out kind: generative"),
@@ -88,8 +102,14 @@ impl GenerativeStage {
     }
 
     fn config(&self, checkpoint: &Checkpoint) -> Result<Config, Error> {
-        let text = checkpoint.read("config")?.unwrap_or_default();
-        Config::parse(&text).map_err(|error| error.context(format!("the judge `{}` can not be run", self.model.name)))
+        checkpoint
+            .config()
+            .map_err(|error| error.context(format!("the judge `{}` can not be run", self.model.name)))
+    }
+
+    /// The folder of a LoRA adapter that is merged into the model.
+    fn adapter(&self) -> Option<&str> {
+        self.model.settings.get("adapter").and_then(Value::as_str)
     }
 
     fn chat_template(&self) -> Option<&str> {
@@ -139,8 +159,9 @@ impl GenerativeStage {
             .policy
             .clone()
             .or_else(|| asking.template.policy.clone());
+        let blank = self.parameters.empty == EmptyParameter::Score;
         let question = |(row, text): (usize, Option<Text>)| {
-            let text = text.filter(|text| !is_empty(text))?;
+            let text = text.filter(|text| blank || !is_empty(text))?;
             let mut values = BTreeMap::new();
             for (name, column) in &columns {
                 values.insert(name.clone(), column.value_at(row)?.to_owned());
@@ -159,24 +180,6 @@ impl GenerativeStage {
             Some(Question { asking, values })
         };
         Ok(self.source.texts(view)?.into_iter().enumerate().map(question).collect())
-    }
-
-    /// Whether the score of each row is turned round: by its case, else by the stage's orientation.
-    fn orientations(&self, view: &View) -> Result<Vec<bool>, Error> {
-        let columns: Vec<(LargeStringArray, &BTreeMap<String, super::parameters::Verdict>)> = self
-            .parameters
-            .cases
-            .iter()
-            .map(|(column, cases)| Ok((view.text(column)?, cases)))
-            .collect::<Result<_, Error>>()?;
-        let of_row = |row: usize| {
-            let said = columns
-                .iter()
-                .rev()
-                .find_map(|(values, cases)| cases.get(values.value_at(row)?).and_then(|verdict| verdict.orientation));
-            said.unwrap_or(self.parameters.orientation) == OrientationParameter::Good
-        };
-        Ok((0..view.rows()).map(of_row).collect())
     }
 }
 
@@ -208,6 +211,10 @@ impl Stage for GenerativeStage {
         vec![("judge".to_owned(), json!(self.model.name), true)]
     }
 
+    fn models(&self) -> Vec<ModelFiles> {
+        std::iter::once(self.files()).chain(self.adapter_files()).collect()
+    }
+
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {
         self.asking(files)?;
         let checkpoint = self.checkpoint(files)?;
@@ -232,7 +239,8 @@ impl Stage for GenerativeStage {
         Ok(uses)
     }
 
-    fn schema(&self, _: &Schemas, files: &dyn Files) -> Result<Outputs<Schema>, Error> {
+    fn schema(&self, inputs: &Schemas, files: &dyn Files) -> Result<Outputs<Schema>, Error> {
+        no_scores(inputs)?;
         self.asking(files)?;
         Ok(Outputs::only(Schema::exact([
             ("p_unsafe", ColumnType::F64),
@@ -300,8 +308,9 @@ impl RowWise for GenerativeStage {
     fn group(&self) -> String {
         // However it is asked: stages of one model share it and its running batch.
         format!(
-            "judge generative {} {}",
+            "judge generative {} {} {}",
             self.model.source,
+            self.adapter().unwrap_or_default(),
             self.chat_template().unwrap_or_default()
         )
     }
@@ -342,14 +351,7 @@ impl RowWise for GenerativeStage {
             });
             plan.rows.push(Some(index));
         }
-        if let Some(voting) = asking.voting {
-            plan.notes.push(format!(
-                "scores of the judge `{}` are shares of {} votes: they have a granularity of {:.3}",
-                self.model.name,
-                voting.count,
-                1.0 / f64::from(voting.count)
-            ));
-        }
+        plan.notes.extend(self.granularity(asking));
         Ok(plan)
     }
 
@@ -370,6 +372,7 @@ impl RowWise for GenerativeStage {
         });
         let canaries = canaries(
             self.parameters.canaries.as_ref(),
+            &open.files.model(&self.files()),
             &self.model.name,
             &uses,
             &settings.to_string(),
@@ -401,16 +404,39 @@ impl RowWise for GenerativeStage {
     }
 
     fn finish(&self, inputs: &Inputs, _: &RowPlan, rows: &[RowState<'_>]) -> Result<Product, Error> {
+        self.table(inputs, rows, &RawVerdict::decode)
+    }
+}
+
+impl GenerativeStage {
+    /// What scores are that come from votes.
+    fn granularity(&self, asking: &Asking) -> Option<String> {
+        let voting = asking.voting?;
+        Some(format!(
+            "scores of the judge `{}` are shares of {} votes: they have a granularity of {:.3}",
+            self.model.name,
+            voting.count,
+            1.0 / f64::from(voting.count)
+        ))
+    }
+
+    /// The table of raw rows.
+    fn table(
+        &self,
+        inputs: &Inputs,
+        rows: &[RowState<'_>],
+        decode: &dyn Fn(&[u8]) -> Result<RawVerdict, Error>,
+    ) -> Result<Product, Error> {
         let view = inputs.table("texts")?;
         let asking = self.resolved()?;
-        let orientations = self.orientations(view)?;
+        let orientations = orientations(&self.parameters, view)?;
         let invalid = invalid(view)?;
         let mut table = Table::new(&["unsafe".to_owned(), "safe".to_owned()], true, rows.len());
         let mut cut = 0;
         for (row, state) in rows.iter().enumerate() {
             match state {
                 RowState::Raw(raw) => {
-                    let raw = RawVerdict::decode(raw)?;
+                    let raw = decode(raw)?;
                     let scores = VerdictScores::new(&raw, &asking.words, orientations[row]);
                     let p = scores.p_unsafe.map(|p| if orientations[row] { 1.0 - p } else { p });
                     cut += raw.cut();

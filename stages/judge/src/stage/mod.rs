@@ -4,16 +4,18 @@ mod executor;
 mod generative;
 mod parameters;
 mod rows;
+mod scores;
 mod table;
 pub mod texts;
 
 use std::sync::OnceLock;
 
 use fracture_cache::ColumnType;
+use fracture_stage::source::HUB;
 use fracture_stage::stage::{Need, Port, RowWise, Work};
 use fracture_stage::{
-    Completeness, Context, Declaration, Error, FileUse, Files, Kind, Manifest, Outputs, ParameterError, PortName,
-    Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
+    Completeness, Context, Declaration, Error, FileUse, Files, Kind, Manifest, ModelFiles, Outputs, ParameterError,
+    Part, PortName, Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
@@ -21,7 +23,7 @@ use crate::config::JudgeConfig;
 use crate::layout::Layout;
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::score::Scoring;
-use parameters::{JudgeParameters, Verdict};
+use parameters::{JudgeKind, JudgeParameters, Verdict};
 
 pub use parameters::TextParameter;
 use texts::TextSource;
@@ -34,13 +36,19 @@ pub fn declaration() -> Declaration {
     Declaration {
         name: "judge",
         version: VERSION,
-        summary: "Scores texts with a sequence classifier through ONNX Runtime, or with a language model that gives a \
-                  verdict: the probability that a text is unsafe.",
+        summary: "Scores texts with a sequence classifier through ONNX Runtime, with a language model that gives a \
+                  verdict, or with scores from elsewhere: the probability that a text is unsafe.",
         shape: Shape::Map,
-        ports: &[PortName {
-            name: "texts",
-            required: true,
-        }],
+        ports: &[
+            PortName {
+                name: "texts",
+                required: true,
+            },
+            PortName {
+                name: scores::SCORES,
+                required: false,
+            },
+        ],
         any_ports: false,
         side: &[],
         cases: true,
@@ -51,17 +59,17 @@ pub fn declaration() -> Declaration {
 
 fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<ParameterError>> {
     let parameters: JudgeParameters = parse_parameters(with)?;
-    if parameters.kind == parameters::JudgeKind::Generative {
-        return generative::build(parameters, context);
+    match parameters.kind {
+        JudgeKind::Generative => return generative::build(parameters, context),
+        JudgeKind::Scores => return scores::build(parameters, context),
+        JudgeKind::Classifier => {}
     }
-    let mut errors: Vec<ParameterError> = parameters
-        .generative()
-        .into_iter()
-        .map(|name| {
-            ParameterError::at(&[name], format!("a classifier has no `{name}`"))
-                .hint("kind: generative makes the judge a language model that is asked")
-        })
-        .collect();
+    let mut errors = only_with_scores(&parameters);
+    let generative = parameters.generative().into_iter().map(|name| {
+        ParameterError::at(&[name], format!("a classifier has no `{name}`"))
+            .hint("kind: generative makes the judge a language model that is asked")
+    });
+    errors.extend(generative);
     if let Err(error) = parameters.provider.check() {
         let refused = ParameterError::at(&["provider"], error.message);
         errors.push(refused.hint(error.hint.unwrap_or_default()));
@@ -77,7 +85,7 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
     // A judge is a folder, or a model of the pipeline by its name.
     let model = context.models.get(&parameters.model);
     let source = model.map_or_else(|| parameters.model.clone(), |model| model.source.clone());
-    if source.contains("://") {
+    if source.contains("://") && !source.starts_with(HUB) {
         errors.push(
             ParameterError::at(&["model"], format!("a judge from `{source}` is not in this version"))
                 .hint("name the folder of an exported classifier"),
@@ -96,8 +104,23 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
     }
 }
 
+/// What a judge that runs has no use for.
+fn only_with_scores(parameters: &JudgeParameters) -> Vec<ParameterError> {
+    let told = |name| ParameterError::at(&[name], format!("`{name}` has a meaning only with `kind: scores`"));
+    parameters.joining().into_iter().map(told).collect()
+}
+
+/// A judge that runs takes no scores from elsewhere.
+fn no_scores(inputs: &Schemas) -> Result<(), Error> {
+    match inputs.at(scores::SCORES).is_empty() {
+        true => Ok(()),
+        false => Err(Error::pipeline("scores are connected, and this judge runs by itself")
+            .hint("say `kind: scores` to take the scores, or leave the port `scores` out of `needs`")),
+    }
+}
+
 fn last_part(path: &str) -> String {
-    path.trim_end_matches('/').rsplit('/').next().unwrap_or(path).to_owned()
+    fracture_stage::source::last_part(path).to_owned()
 }
 
 /// A resolved task of kind `judge`.
@@ -118,11 +141,15 @@ struct Known {
 }
 
 impl JudgeStage {
+    fn files(&self) -> ModelFiles {
+        ModelFiles::new(&self.source, Part::Graph, self.parameters.file.as_deref())
+    }
+
     fn known(&self, files: &dyn Files) -> Result<&Known, Error> {
         if let Some(known) = self.known.get() {
             return Ok(known);
         }
-        let layout = Layout::resolve(&files.locate(&self.source), self.parameters.file.as_deref())?;
+        let layout = Layout::resolve(&files.model(&self.files()), self.parameters.file.as_deref())?;
         let config = JudgeConfig::read(&layout)?;
         let names: Vec<(String, String)> = self.parameters.labels.clone().into_iter().collect();
         let labels = config.named_labels(&names)?;
@@ -146,12 +173,7 @@ impl JudgeStage {
     }
 
     fn cases(&self) -> impl Iterator<Item = (&str, &str, &Verdict)> {
-        let columns = self.parameters.cases.iter();
-        columns.flat_map(|(column, values)| {
-            values
-                .iter()
-                .map(move |(value, verdict)| (column.as_str(), value.as_str(), verdict))
-        })
+        self.parameters.all_cases()
     }
 }
 
@@ -184,6 +206,10 @@ impl Stage for JudgeStage {
         vec![("judge".to_owned(), json!(self.name), true)]
     }
 
+    fn models(&self) -> Vec<ModelFiles> {
+        vec![self.files()]
+    }
+
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {
         let known = self.known(files).map_err(|error| error.parameter(&["model"]))?;
         Ok(known.layout.files())
@@ -197,7 +223,7 @@ impl Stage for JudgeStage {
             self.scoring(known, verdict)
                 .map_err(|error| error.parameter(&["cases", column, value, "unsafe"]))?;
         }
-        let _ = inputs;
+        no_scores(inputs)?;
         let scores: Vec<String> = known.labels.iter().map(|label| format!("score_{label}")).collect();
         let mut fields = vec![("p_unsafe", ColumnType::F64)];
         fields.extend(scores.iter().map(|name| (name.as_str(), ColumnType::F64)));

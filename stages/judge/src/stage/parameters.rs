@@ -13,7 +13,7 @@ use crate::provider::Provider;
 #[serde(deny_unknown_fields)]
 pub struct JudgeParameters {
     /// The judge: a folder with `config.json`, `tokenizer.json` and an exported `model.onnx` (a classifier) or
-    /// `model.safetensors` (a generative judge), or a name under `models:`.
+    /// `model.safetensors` (a generative judge), or a name under `models:`. With `kind: scores`, what the judge is called.
     pub model: String,
     /// The model file inside the folder, where there are several.
     #[serde(default)]
@@ -46,8 +46,20 @@ pub struct JudgeParameters {
     /// How the windows of a long text become one score.
     #[serde(default)]
     pub reduce: ReduceParameter,
+    /// What becomes of a text that is empty or blank.
+    #[serde(default)]
+    pub empty: EmptyParameter,
+    /// With `kind: scores`: the column of scores; `p_unsafe` or else `score` when not given.
+    #[serde(default)]
+    pub score: Option<String>,
+    /// With `kind: scores`: the columns by which a score belongs to a text. When not given: `item`, and `axis`, `regime`,
+    /// `decoder`, `sample` and every other key column that both tables have.
+    #[serde(default)]
+    pub on: Vec<String>,
     /// Texts that are scored before and after each use of the judge and compared with what they scored when it ran first:
-    /// a file (JSONL with `text`, or one text a line), a list, `false` for none; a handful ships.
+    /// a file (JSONL with `text`, or one text a line), a list, `false` for none. Lines of a JSONL file may say what the text
+    /// must score, as `p_LABEL` (`p_unsafe` of a generative judge). When not given, `canaries.jsonl` in the judge's folder,
+    /// else a handful that ships.
     #[serde(default)]
     pub canaries: Option<CanariesParameter>,
     /// Generative judges: what is asked. A shipped template (`granite-guardian`, `harmbench`, `llama-guard`, `own-chat`,
@@ -100,6 +112,9 @@ impl Default for JudgeParameters {
             max_length: None,
             stride: None,
             reduce: ReduceParameter::default(),
+            empty: EmptyParameter::default(),
+            score: None,
+            on: Vec::new(),
             canaries: None,
             template: None,
             policy: None,
@@ -128,6 +143,15 @@ pub enum CanariesParameter {
 }
 
 impl JudgeParameters {
+    /// Every case: column, value, what differs.
+    pub fn all_cases(&self) -> impl Iterator<Item = (&str, &str, &Verdict)> {
+        self.cases.iter().flat_map(|(column, values)| {
+            values
+                .iter()
+                .map(move |(value, verdict)| (column.as_str(), value.as_str(), verdict))
+        })
+    }
+
     /// The names of the parameters that were given and only mean something to a generative judge.
     pub fn generative(&self) -> Vec<&'static str> {
         let given = [
@@ -140,6 +164,28 @@ impl JudgeParameters {
             ("temperature", self.temperature.is_some()),
             ("seed", self.seed.is_some()),
             ("max_new_tokens", self.max_new_tokens.is_some()),
+        ];
+        given
+            .into_iter()
+            .filter_map(|(name, given)| given.then_some(name))
+            .collect()
+    }
+
+    /// The names of the parameters that were given and only mean something to scores from elsewhere.
+    pub fn joining(&self) -> Vec<&'static str> {
+        let given = [("score", self.score.is_some()), ("on", !self.on.is_empty())];
+        given
+            .into_iter()
+            .filter_map(|(name, given)| given.then_some(name))
+            .collect()
+    }
+
+    /// The names of the parameters that were given and only mean something to a judge that runs.
+    pub fn running(&self) -> Vec<&'static str> {
+        let given = [
+            ("max_length", self.max_length.is_some()),
+            ("canaries", self.canaries.is_some()),
+            ("empty", self.empty != EmptyParameter::default()),
         ];
         given
             .into_iter()
@@ -192,6 +238,19 @@ pub enum JudgeKind {
     Classifier,
     /// A language model that answers with a verdict.
     Generative,
+    /// Scores from elsewhere, at the port `scores`.
+    Scores,
+}
+
+/// What becomes of a text that is empty or blank.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EmptyParameter {
+    /// It has no score, and is counted.
+    #[default]
+    Invalid,
+    /// It is judged like any other.
+    Score,
 }
 
 /// What is judged.

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::JudgeStage;
 use super::executor::{ClassifierExecutor, canaries};
-use super::parameters::Verdict;
+use super::parameters::{EmptyParameter, Verdict};
 use super::table::{Entry, Table, ValueAt, invalid};
 use crate::classifier::{Classifier, Options};
 use crate::provider::Provider;
@@ -53,6 +53,7 @@ impl RowWise for JudgeStage {
         if view.has("invalid") {
             names.push("invalid");
         }
+        let blank = self.parameters.empty == EmptyParameter::Score;
         let mut plan = RowPlan::default();
         plan.rows.reserve_exact(view.rows());
         // By their keys: millions of rows may hold thousands of texts, and each is copied once.
@@ -68,7 +69,7 @@ impl RowWise for JudgeStage {
                     true => None,
                     false => self.text.at(&stretch[..texts], row, first)?,
                 };
-                let Some(text) = text.filter(|text| !text.is_empty()) else {
+                let Some(text) = text.filter(|text| blank || !text.is_empty()) else {
                     plan.rows.push(None);
                     continue;
                 };
@@ -105,9 +106,13 @@ impl RowWise for JudgeStage {
             stride,
         };
         let classifier = Classifier::load(&known.layout, &runtime, &options)?;
+        if let Some(doubt) = classifier.doubt() {
+            (open.note)(doubt);
+        }
         let settings = format!("{max_length:?} {stride:?}");
         let canaries = canaries(
             self.parameters.canaries.as_ref(),
+            &known.layout.folder,
             &self.source,
             &known.layout.files(),
             &settings,

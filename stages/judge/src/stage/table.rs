@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use fracture_stage::{Error, Product, View};
 
+use super::parameters::{JudgeParameters, OrientationParameter, Verdict};
 use super::texts::Seen;
 use crate::tokenize::Text;
 
@@ -36,6 +37,23 @@ pub(super) fn invalid(view: &View) -> Result<LargeStringArray, Error> {
 /// Whether there is nothing to judge.
 pub(super) fn is_empty(text: &Text) -> bool {
     Seen::of(text).is_empty()
+}
+
+/// Whether the score of each row is turned round: by its case, else by the stage's orientation.
+pub(super) fn orientations(parameters: &JudgeParameters, view: &View) -> Result<Vec<bool>, Error> {
+    let columns: Vec<(LargeStringArray, &BTreeMap<String, Verdict>)> = parameters
+        .cases
+        .iter()
+        .map(|(column, cases)| Ok((view.text(column)?, cases)))
+        .collect::<Result<_, Error>>()?;
+    let of_row = |row: usize| {
+        let said = columns
+            .iter()
+            .rev()
+            .find_map(|(values, cases)| cases.get(values.value_at(row)?).and_then(|verdict| verdict.orientation));
+        said.unwrap_or(parameters.orientation) == OrientationParameter::Good
+    };
+    Ok((0..view.rows()).map(of_row).collect())
 }
 
 /// One row of the table.

@@ -165,3 +165,25 @@ fn a_tokenizer_that_is_too_small_is_refused_and_a_padded_embedding_is_not() {
         "{error}"
     );
 }
+
+/// A tokenizer of another model whose ids fit: its own list of tokens contradicts it, and other padding is told.
+#[test]
+fn a_tokenizer_of_another_model_is_noticed() {
+    let judge = folder(&Graph::default(), CONFIG);
+    let listed = |id: u32, text: &str| {
+        let beside = format!(r#"{{"added_tokens_decoder": {{"{id}": {{"content": "{text}"}}}}, "pad_token": "odd"}}"#);
+        std::fs::write(judge.path().join("tokenizer_config.json"), beside).unwrap();
+        encoder(judge.path(), None, None)
+    };
+    let fitting = listed(0, "[PAD]").unwrap();
+    let doubt = fitting.doubt().unwrap();
+    assert!(doubt.contains("id 0 (`[PAD]`)") && doubt.contains("id 3"), "{doubt}");
+    let error = listed(1, "<s>").unwrap_err();
+    assert!(error.message.contains("is not the tokenizer of this judge"), "{error}");
+    assert!(
+        error.to_string().contains("its id 1 is `good`") && error.to_string().contains("`<s>`"),
+        "{error}"
+    );
+    // A token that a program adds when it loads the tokenizer is no contradiction.
+    assert!(listed(99, "<extra>").is_ok());
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fracture_science::{Cells, Corrected, CorrectionOptions, CorrectionRow, cells, inverted, powered};
+use fracture_science::{Cells, Corrected, CorrectionOptions, CorrectionRow, cells, inverted, powered, stratified};
 use fracture_stage::Error;
 
 use super::flips::Flips;
@@ -42,6 +42,7 @@ pub fn correct(
     };
     let (result, errors_from) = match how {
         Correct::Ppi => (powered(&rows, &options), "group"),
+        Correct::Stratified => (stratified(&rows, &options), "group"),
         Correct::RoganGladen => {
             let (rows, from) = with_errors(flips.measured, contrast, rows);
             (inverted(&rows, &options), from)

@@ -117,7 +117,7 @@ impl Stage for FractureStage {
             (None, false) => {
                 return Err(
                     Error::pipeline("labels are connected, but nothing says what they are for")
-                        .hint("say `correct: rogan-gladen` or `correct: ppi`"),
+                        .hint("say `correct: rogan-gladen`, `correct: ppi` or `correct: stratified`"),
                 );
             }
             _ => {}

@@ -65,6 +65,8 @@ pub enum Correct {
     RoganGladen,
     /// The prediction-powered estimate: the judge's share plus what labels say it is off by.
     Ppi,
+    /// The same within each cell of the judged flip table: labels may then be more of the pairs that the judge calls flips.
+    Stratified,
 }
 
 /// How intervals are made.

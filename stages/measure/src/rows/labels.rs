@@ -6,26 +6,17 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use arrow::array::{Array, ArrayRef, LargeStringArray};
-use arrow::compute::{cast, concat};
-use arrow::datatypes::DataType;
+use arrow::array::Array;
+use fracture_stage::join::{SAME_TEXT, codes, joining};
 use fracture_stage::stage::Need;
-use fracture_stage::view::concat_column;
 use fracture_stage::{Error, View};
 
-use super::codes::Codes;
 use crate::read;
 
 /// The column of what people said.
 pub const LABEL: &str = "unsafe_human";
 /// The column that tells people apart.
 pub const RATER: &str = "rater";
-/// Columns that join besides the key columns.
-const JOINING: [&str; 4] = ["item", "axis", "regime", "sample"];
-/// Columns that tell rows of one text apart.
-const SAME_TEXT: [&str; 2] = ["judge", "draw"];
-/// The axis of a table that names none.
-const ALL: &str = "all";
 
 /// What a port of labels reads, besides its key columns.
 pub fn label_needs() -> Vec<Need> {
@@ -54,8 +45,8 @@ impl Labels {
     /// When no label fits, one fits different texts, or one person labels a text twice.
     pub fn join(views: &[&View], labels: &[&View]) -> Result<Self, Error> {
         let rows: usize = views.iter().map(|view| view.rows()).sum();
-        let joining = joining(views, labels)?;
-        let codes = joined_codes(views, labels, &joining)?;
+        let joining = joining(views, labels, &[RATER])?;
+        let codes = codes(views, labels, &joining)?;
         let (left, right) = codes.split_at(rows);
         one_text(views, left, right, &joining)?;
         let said = read::required(read::flags(labels, LABEL)?, LABEL, labels)?;
@@ -117,70 +108,6 @@ impl Labels {
             self.notes.push(format!("{count} {what}"));
         }
     }
-}
-
-/// The columns that both tables have and that join.
-fn joining(views: &[&View], labels: &[&View]) -> Result<Vec<String>, Error> {
-    let keys = views
-        .iter()
-        .chain(labels)
-        .flat_map(|view| view.keys())
-        .map(String::as_str);
-    let mut names: Vec<&str> = JOINING.iter().copied().chain(keys).collect();
-    let mut seen = BTreeSet::new();
-    names.retain(|name| {
-        !SAME_TEXT.contains(name)
-            && *name != RATER
-            && read::has(views, name)
-            && read::has(labels, name)
-            && seen.insert(*name)
-    });
-    // `load` calls the axis of a table without one `all`.
-    if names.contains(&"axis") {
-        let values = |views| -> Result<BTreeSet<String>, Error> {
-            let column = read::text(views, "axis")?;
-            let rows = column
-                .iter()
-                .flat_map(|column| (0..column.len()).map(move |row| (column, row)));
-            Ok(rows
-                .filter_map(|(column, row)| read::at(column, row))
-                .map(str::to_owned)
-                .collect())
-        };
-        let (ours, theirs) = (values(views)?, values(labels)?);
-        if theirs.iter().all(|axis| axis == ALL) && !ours.contains(ALL) {
-            names.retain(|name| *name != "axis");
-        }
-    }
-    if !names.contains(&"item") {
-        return Err(Error::pipeline("labels join by `item`, which one of the tables lacks"));
-    }
-    Ok(names.into_iter().map(str::to_owned).collect())
-}
-
-/// One code per row of both, first those of `views`: equal codes agree in all `columns`.
-fn joined_codes(views: &[&View], labels: &[&View], columns: &[String]) -> Result<Vec<u32>, Error> {
-    let rows = |views: &[&View]| -> usize { views.iter().map(|view| view.rows()).sum() };
-    let mut both = Vec::with_capacity(columns.len());
-    for name in columns {
-        let sides = [concat_column(views, name)?, concat_column(labels, name)?];
-        // `1` and `1.0` are one number.
-        let numeric = sides.iter().all(|side| side.data_type().is_numeric());
-        let text = |side: &ArrayRef| -> Result<LargeStringArray, Error> {
-            let failed = |error| Error::task(format!("column `{name}` can not be compared")).cause(error);
-            let side = if numeric {
-                cast(side, &DataType::Float64).map_err(failed)?
-            } else {
-                side.clone()
-            };
-            read::cast(&side, name, &DataType::LargeUtf8)
-        };
-        let [left, right] = [text(&sides[0])?, text(&sides[1])?];
-        let joined = concat(&[&left as &dyn Array, &right])
-            .map_err(|error| Error::internal(format!("column `{name}` can not be joined")).cause(error))?;
-        both.push(read::cast::<LargeStringArray>(&joined, name, &DataType::LargeUtf8)?);
-    }
-    Ok(Codes::all(&both, rows(views) + rows(labels)).of_row)
 }
 
 /// Refuses a label that fits rows of different texts.

@@ -17,14 +17,16 @@ use crate::read;
 impl Whole for ThresholdStage {
     fn run(&self, inputs: &Inputs, _: &Open<'_>) -> Result<Product, Error> {
         let view = inputs.table(PORT)?;
-        let raw = read::required(read::numbers(&[view], SCORE)?, SCORE, &[view])?;
+        let name = self.parameters.score();
+        let raw = read::required(read::numbers(&[view], name)?, name, &[view])?;
+        probabilities(view, name, &raw)?;
         let maps = Maps::read(&inputs.tables(CALIBRATION), &self.parameters.by)?;
         let scores = match &maps {
             Some(maps) => maps.apply(view, &raw)?,
             None => raw.clone(),
         };
         let invalid = read::text(&[view], "invalid")?;
-        let (thresholds, notes) = self.thresholds(view)?;
+        let (thresholds, mut notes) = self.thresholds(view)?;
         let score = |row: usize| {
             let known = invalid.as_ref().is_none_or(|reasons| reasons.is_null(row));
             Some(read::number_at(&scores, row)).filter(|score| known && !score.is_nan())
@@ -35,12 +37,15 @@ impl Whole for ThresholdStage {
             .enumerate()
             .map(|(row, at)| score(row).map(|score| score >= at.tau))
             .collect();
+        notes.extend(without_verdict(&verdicts));
         let tau = Float64Array::from_iter_values(thresholds.iter().map(|at| at.tau));
         let tau_other: Float64Array = thresholds.iter().map(|at| at.tau_other).collect();
         let mut columns: Vec<(&str, ArrayRef)> = Vec::new();
-        if maps.is_some() {
-            // Readers after this stage see the calibrated score under the name of the score.
+        // Readers after this stage see the score, calibrated or not, under the name of the score.
+        if maps.is_some() || name != SCORE {
             columns.push((SCORE, Arc::new(scores.clone())));
+        }
+        if maps.is_some() {
             columns.push((RAW, Arc::new(raw)));
         }
         columns.push(("tau", Arc::new(tau)));
@@ -60,6 +65,43 @@ impl Whole for ThresholdStage {
             ..Product::table(batch)
         })
     }
+}
+
+/// Refuses scores that are no probabilities: a logit or a grade would be cut at a threshold that means nothing for it.
+/// NaN and null are no scores, and no error.
+fn probabilities(view: &View, name: &str, scores: &Float64Array) -> Result<(), Error> {
+    let wrong = |row: &usize| {
+        let score = read::number_at(scores, *row);
+        !score.is_nan() && !(0.0..=1.0).contains(&score)
+    };
+    let mut all = (0..scores.len()).filter(wrong);
+    let Some(row) = all.next() else { return Ok(()) };
+    let place = |column: &&str| {
+        let values = view.has(column).then(|| view.text(column).ok()).flatten()?;
+        Some(format!("{column} {}", read::at(&values, row)?))
+    };
+    let place: Vec<String> = ["item", "regime"].iter().filter_map(place).collect();
+    Err(Error::task(format!(
+        "column `{name}` holds {}, which is no probability ({})",
+        scores.value(row),
+        match place.is_empty() {
+            true => format!("row {}", row + 1),
+            false => place.join(", "),
+        }
+    ))
+    .cause(format!(
+        "{} of {} scores are not between 0 and 1",
+        1 + all.count(),
+        scores.len()
+    ))
+    .hint("bring scores into 0..1 first, for instance by a `query`; 1 is unsafe"))
+}
+
+/// How many rows have no verdict, which is never a safe one.
+fn without_verdict(verdicts: &BooleanArray) -> Option<String> {
+    let (missing, all) = (verdicts.null_count(), verdicts.len());
+    (missing > 0)
+        .then(|| format!("{missing} of {all} rows have no score and so no verdict; they are counted as `invalid`"))
 }
 
 impl ThresholdStage {

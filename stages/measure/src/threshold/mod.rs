@@ -133,7 +133,7 @@ impl Stage for ThresholdStage {
     }
 
     fn ports(&self) -> Vec<Port> {
-        let mut needs = vec![Need::any(SCORE), Need::optional("invalid")];
+        let mut needs = vec![Need::any(self.parameters.score()), Need::optional("invalid")];
         let by = &self.parameters.by;
         let columns: std::collections::BTreeSet<&String> = self.parameters.cases.keys().chain(by).collect();
         needs.extend(columns.into_iter().map(|column| Need::any(column)));
@@ -148,18 +148,22 @@ impl Stage for ThresholdStage {
     }
 
     fn schema(&self, inputs: &Schemas, _: &dyn Files) -> Result<Outputs<Schema>, Error> {
-        read::check_number(inputs, PORT, SCORE)?;
+        read::check_number(inputs, PORT, self.parameters.score())?;
         let calibrated = !inputs.at(CALIBRATION).is_empty();
         self.check_calibration(inputs)?;
-        let scores = [(SCORE, ColumnType::F64), (RAW, ColumnType::F64)];
+        let scores = [
+            (SCORE, calibrated || self.parameters.score() != SCORE),
+            (RAW, calibrated),
+        ];
+        let scores = scores
+            .into_iter()
+            .filter_map(|(name, yields)| yields.then_some((name, ColumnType::F64)));
         let verdicts = [
             ("tau", ColumnType::F64),
             ("tau_other", ColumnType::F64),
             ("unsafe", ColumnType::Bool),
         ];
-        Ok(Outputs::only(Schema::exact(
-            scores.into_iter().filter(|_| calibrated).chain(verdicts),
-        )))
+        Ok(Outputs::only(Schema::exact(scores.chain(verdicts))))
     }
 
     fn describe(&self, manifest: &mut dyn Manifest) {

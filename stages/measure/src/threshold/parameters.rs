@@ -6,6 +6,8 @@ use fracture_science::{Thresholds, threshold};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::SCORE;
+
 /// Parameters of `threshold`: either `tau`, or the two costs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -21,6 +23,9 @@ pub struct ThresholdParameters {
     pub disagreement: Option<f64>,
     /// Which formula turns the costs into `tau`.
     pub convention: Convention,
+    /// The column of scores, from 0 (safe) to 1 (unsafe); `p_unsafe` when not given. Readers after this stage find the
+    /// scores as `p_unsafe`.
+    pub score: Option<String>,
     /// The columns that choose a row's map at the port `calibration`: the `by` of the `calibrate` stage.
     pub by: Vec<String>,
     /// Other parameters for rows where a column has a value: `COLUMN: { VALUE: { tau: 0.3 } }`.
@@ -103,6 +108,13 @@ pub struct Rule {
     harm: Option<f64>,
     disagreement: Option<f64>,
     convention: Convention,
+}
+
+impl ThresholdParameters {
+    /// The column of scores.
+    pub fn score(&self) -> &str {
+        self.score.as_deref().unwrap_or(SCORE)
+    }
 }
 
 impl Rule {

@@ -134,3 +134,41 @@ fn announces_what_it_yields() {
     assert_eq!(announced(&declaration(), &with, &[table]), yielded(&product));
     assert_eq!(result(&product, "main").column(2).null_count(), 0);
 }
+
+#[test]
+fn another_column_of_scores_is_read_by_its_name_and_shown_as_the_score() {
+    let table = || {
+        let scores: ArrayRef = Arc::new(Float64Array::from(vec![Some(0.75), None, Some(f64::NAN)]));
+        let items: ArrayRef = Arc::new(LargeStringArray::from(vec!["a", "b", "c"]));
+        view(
+            &RecordBatch::try_from_iter([("toxicity", scores), ("item", items)]).unwrap(),
+            &[],
+            &[],
+        )
+    };
+    let with = json!({"tau": 0.5, "score": "toxicity"});
+    let product = run(&declaration(), &with, &[table()]).unwrap();
+    let batch = result(&product, "main");
+    assert_eq!(numbers(batch, "p_unsafe")[0], Some(0.75));
+    assert!(batch.column_by_name("p_raw").is_none());
+    assert_eq!(announced(&declaration(), &with, &[table()]), yielded(&product));
+    assert_eq!(
+        product.notes,
+        ["2 of 3 rows have no score and so no verdict; they are counted as `invalid`"]
+    );
+}
+
+/// A logit or a grade is refused by name; an infinite score is never safe.
+#[test]
+fn a_score_that_is_no_probability_is_an_error() {
+    for wrong in [-2.5, 1.0001, f64::NEG_INFINITY, f64::INFINITY] {
+        let error = run(
+            &declaration(),
+            &json!({"tau": 0.5}),
+            &[scores(&[Some(0.5), Some(wrong)], &["a", "b"])],
+        );
+        let error = error.unwrap_err();
+        assert!(error.message.contains("which is no probability (row 2)"), "{error}");
+        assert!(error.to_string().contains("1 of 2 scores"), "{error}");
+    }
+}

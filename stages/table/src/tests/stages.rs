@@ -22,9 +22,11 @@ struct Folder(tempfile::TempDir);
 impl Folder {
     fn new(files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        files
-            .iter()
-            .for_each(|(name, text)| std::fs::write(folder.path().join(name), text).unwrap());
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
         Self(folder)
     }
 }
@@ -41,8 +43,9 @@ impl Files for Folder {
     fn size(&self, path: &Path) -> Option<u64> {
         path.metadata().ok().map(|metadata| metadata.len())
     }
-    fn list(&self, _path: &Path) -> Option<Vec<String>> {
-        None
+    fn list(&self, path: &Path) -> Option<Vec<String>> {
+        let names = std::fs::read_dir(path).ok()?.flatten();
+        Some(names.map(|entry| entry.file_name().into_string().unwrap()).collect())
     }
 }
 
@@ -185,9 +188,71 @@ fn what_can_not_be_loaded_is_said() {
     };
     assert_eq!(parameters(json!({"path": "t.txt"})).len(), 1);
     assert_eq!(
-        parameters(json!({"path": "*.txt", "where": "a >", "limit": 0})).len(),
-        4
+        parameters(json!({"path": "*/x.txt", "where": "a >", "limit": 0, "columns": {"b": {"map": {"x": [1]}}}})).len(),
+        5
     );
+}
+
+#[test]
+fn values_are_mapped_and_typed_as_the_pipeline_says() {
+    let folder = Folder::new(&[(
+        "t.csv",
+        "item,verdict,grade,code\na,harmful,1,7\nb,harmless,2.0,8\nc,,1,9\n",
+    )]);
+    let with = json!({"path": "t.csv", "columns": {
+        "unsafe_human": { "from": "verdict", "map": { "harmful": true, "harmless": false } },
+        "grade": { "map": { "1": 0.25, "2": "0.75" }, "type": "number" },
+        "code": { "type": "text" },
+    }});
+    let (batch, schema) = load(&folder, &with).unwrap();
+    let rows = to_json(&[batch]);
+    assert_eq!(
+        rows[1],
+        json!({"item": "b", "unsafe_human": false, "grade": 0.75, "code": "8", "axis": "all", "sample": 0, "draw": 0})
+    );
+    assert_eq!(
+        (&rows[0]["unsafe_human"], &rows[2]["unsafe_human"]),
+        (&json!(true), &Value::Null)
+    );
+    assert_eq!(schema.field("grade").unwrap().kind, Some(ColumnType::F64));
+    let error = |columns: Value| {
+        load(&folder, &json!({"path": "t.csv", "columns": columns}))
+            .unwrap_err()
+            .to_string()
+    };
+    let told = error(json!({"verdict": {"map": {"harmful": true}}}));
+    assert!(told.contains("does not say what `harmless` means"), "{told}");
+    let told = error(json!({"verdict": {"type": "number"}}));
+    assert!(told.contains("row 1 holds `harmful`"), "{told}");
+}
+
+#[test]
+fn files_that_fit_a_pattern_are_one_table() {
+    let folder = Folder::new(&[
+        ("s/b.csv", "item,score\nb,1\n"),
+        ("s/a.csv", "item,score,note\na,0.5,x\n"),
+        ("s/c.txt", "no"),
+    ]);
+    let (batch, schema) = load(&folder, &json!({"path": "s/*.csv"})).unwrap();
+    let rows = to_json(&[batch]);
+    assert_eq!(rows.len(), 2);
+    assert_eq!(
+        (&rows[0]["item"], &rows[0]["note"]),
+        (&json!("a"), &json!("x")),
+        "in the order of names"
+    );
+    assert_eq!((&rows[1]["score"], &rows[1]["note"]), (&json!(1.0), &Value::Null));
+    assert_eq!(schema.completeness, Completeness::Exact);
+    let stage = build(&crate::load::declaration(), &json!({"path": "s/*.csv"}));
+    let roles: Vec<String> = stage
+        .resolve(&folder)
+        .unwrap()
+        .into_iter()
+        .map(|file| file.role)
+        .collect();
+    assert_eq!(roles, ["file/a.csv", "file/b.csv"]);
+    let error = load(&folder, &json!({"path": "s/*.parquet"})).unwrap_err();
+    assert!(error.to_string().contains("no file fits the pattern"), "{error}");
 }
 
 struct Memory(BTreeMap<String, ArrayRef>);

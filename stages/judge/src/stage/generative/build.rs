@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use fracture_stage::source::HUB;
 use fracture_stage::{Context, ModelSpec, ParameterError, Stage};
 
 use super::GenerativeStage;
 use crate::generative::prompt::Voting;
 use crate::generative::{Asking, Form, Template};
-use crate::stage::last_part;
 use crate::stage::parameters::JudgeParameters;
 use crate::stage::texts::TextSource;
+use crate::stage::{last_part, only_with_scores};
 
 /// Builds the stage, or says all that is wrong with its parameters.
 pub(in crate::stage) fn build(
@@ -25,6 +26,7 @@ pub(in crate::stage) fn build(
             ParameterError::at(&[name], format!("a generative judge has no `{name}`"))
                 .hint("the words of its answer are under `verdict`")
         })
+        .chain(only_with_scores(&parameters))
         .collect();
     for verdict in parameters.cases.values().flat_map(BTreeMap::values) {
         if verdict.unsafe_labels.is_some() || verdict.reduce.is_some() {
@@ -90,14 +92,20 @@ pub(in crate::stage) fn build(
         None => {}
     }
     match (text, model) {
-        (Some(text), Some(model)) if errors.is_empty() => Ok(Box::new(GenerativeStage {
-            parameters,
-            model,
-            source: text,
-            asking: known,
-            checkpoint: OnceLock::new(),
-            text: OnceLock::new(),
-        })),
+        (Some(text), Some(model)) if errors.is_empty() => {
+            let stage = GenerativeStage {
+                parameters,
+                model,
+                source: text,
+                asking: known,
+                checkpoint: OnceLock::new(),
+                text: OnceLock::new(),
+            };
+            match stage.model.source.starts_with(fracture_served::SCHEME) {
+                true => super::served::build(stage),
+                false => Ok(Box::new(stage)),
+            }
+        }
         _ => Err(errors),
     }
 }
@@ -176,7 +184,10 @@ fn model(name: &str, context: &Context) -> Result<ModelSpec, ParameterError> {
         ParameterError::at(&["model"], format!("{what} is not in this version"))
             .hint("give a folder with config.json, tokenizer.json and model.safetensors as `source`")
     };
-    if model.source.contains("://") {
+    if model.source.starts_with(fracture_served::SCHEME) {
+        return Ok(model);
+    }
+    if model.source.contains("://") && !model.source.starts_with(HUB) {
         return Err(later(&format!("a generative judge from `{}`", model.source)));
     }
     if Path::new(&model.source)
@@ -186,7 +197,7 @@ fn model(name: &str, context: &Context) -> Result<ModelSpec, ParameterError> {
         return Err(later("a generative judge from a GGUF file"));
     }
     match model.settings.iter().find(|(key, value)| match key.as_str() {
-        "chat_template" => false,
+        "adapter" | "chat_template" => false,
         "dtype" => *value != "f32",
         _ => true,
     }) {

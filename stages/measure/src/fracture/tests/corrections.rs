@@ -87,6 +87,37 @@ fn prediction_powered_with_all_labels_is_the_labels() {
     assert!(fewer("lambda") > 0.0);
 }
 
+/// Labels of every flip that the judge finds and of a tenth of the rest: plain labels mislead, strata do not.
+#[test]
+fn labels_that_were_chosen_by_what_the_judge_says_are_weighed_by_stratum() {
+    let (rows, said) = noisy();
+    let judged = |item: &str, regime: &str| {
+        let row = rows
+            .iter()
+            .find(|row| row.item == item && row.regime == regime)
+            .unwrap();
+        row.score.unwrap() >= 0.5
+    };
+    let chosen = |row: &&LabelRow| {
+        let flips = !judged(&row.item, "train") && judged(&row.item, "deploy");
+        // Of the others a quarter, by a hash that knows nothing of them.
+        let number: u32 = row.item.parse().unwrap();
+        flips || (number.wrapping_mul(2_654_435_761) >> 20).is_multiple_of(4)
+    };
+    let few: Vec<LabelRow> = said.iter().filter(chosen).cloned().collect();
+    let found = |how: &str| {
+        let product = corrected(&json!({"correct": how}), &rows, &few);
+        let main = result(&product, "main");
+        ["", "_low", "_high"].map(|end| of(main, "train->deploy", &format!("fracture_corrected{end}")).unwrap())
+    };
+    let [value, low, high] = found("stratified");
+    assert!(low < 0.15 && 0.15 < high, "{low} {value} {high}");
+    let plain = found("ppi")[0];
+    assert!((plain - 0.15).abs() > (value - 0.15).abs(), "{plain} {value}");
+    let all = corrected(&json!({"correct": "stratified"}), &rows, &said);
+    assert!((of(result(&all, "main"), "train->deploy", "fracture_corrected").unwrap() - 0.15).abs() < 1e-12);
+}
+
 #[test]
 fn few_labels_are_said_and_borrowed() {
     let (mut rows, said) = noisy();

@@ -9,10 +9,10 @@ mod unpack;
 
 use super::lanes::LANES;
 use super::product::product_at;
+use super::team::scatter;
 use super::{Shape, Unit, on_unit};
 use crate::gguf::Format;
 use blocks::{Bf16, Blocks, F16, Q4_0, Q4K, Q5_0, Q5K, Q6K, Q8_0};
-use rayon::prelude::*;
 use std::cell::RefCell;
 use unpack::Unpack;
 
@@ -73,7 +73,7 @@ impl Packed<'_> {
     }
 }
 
-/// `out[r][c] = Σ_i x[r][i] · w[c][i]`, spread over at most `threads` threads of the current rayon pool.
+/// `out[r][c] = Σ_i x[r][i] · w[c][i]`, spread over at most `threads` threads of the team that is installed.
 ///
 /// # Panics
 /// When a slice is shorter than the shapes say, or the width is none of the format's.
@@ -101,7 +101,7 @@ pub(crate) fn packed_product(unit: Unit, x: &[f32], w: Packed<'_>, out: &mut [f3
         return;
     }
     let width = columns.div_ceil(pieces).next_multiple_of(COLUMNS);
-    (0..columns.div_ceil(width)).into_par_iter().for_each(|piece| {
+    scatter(threads, columns.div_ceil(width), |piece| {
         let from = piece * width;
         let to = columns.min(from + width);
         // SAFETY: inside the checked lengths; pieces write to columns of their own.

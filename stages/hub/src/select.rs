@@ -17,26 +17,18 @@ const INDEX_LIMIT: u64 = 128 << 20;
 /// Where a judge has texts of which it says how they score.
 const CANARIES: &str = "canaries.jsonl";
 
-/// The small files of a language model.
-const SMALL: [&str; 10] = [
-    "added_tokens.json",
+/// The small files of a language model: those that `stages/generate` looks for, and no others.
+const SMALL: [&str; 7] = [
     CANARIES,
     "chat_template.jinja",
-    "chat_template.json",
     "config.json",
     "generation_config.json",
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
-    "vocab.json",
 ];
-/// The small files of a graph, at the root or in `onnx/`.
-const BESIDE: [&str; 4] = [
-    "config.json",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-];
+/// The small files of a graph, at the root or in `onnx/`: those that `stages/judge` looks for.
+const BESIDE: [&str; 3] = ["config.json", "tokenizer.json", "tokenizer_config.json"];
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// Where sentence encoders say how they are pooled.

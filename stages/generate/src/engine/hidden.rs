@@ -6,6 +6,9 @@ use super::{Engine, each, share, unreadable};
 use crate::cache::Cache;
 use crate::decoder::Slot;
 
+/// Sequences that are computed together, and their states.
+type Piece<'a> = (&'a [&'a [u32]], Vec<Vec<f32>>);
+
 impl Engine {
     /// The last hidden states of each sequence of tokens, `[tokens, hidden]` row by row, behind the final norm. They are
     /// computed together; a sequence's bits do not depend on the others.
@@ -49,8 +52,7 @@ impl Engine {
             };
             Ok(sequences.iter().map(own).collect())
         };
-        let mut pieces: Vec<(&[&[u32]], Vec<Vec<f32>>)> =
-            sequences.chunks(piece).map(|run| (run, Vec::new())).collect();
+        let mut pieces: Vec<Piece<'_>> = sequences.chunks(piece).map(|run| (run, Vec::new())).collect();
         each(threads, &mut pieces, 1, |pieces| {
             for (sequences, states) in pieces {
                 *states = one(sequences)?;

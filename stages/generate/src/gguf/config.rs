@@ -18,10 +18,10 @@ pub(crate) fn read(gguf: &Gguf) -> Result<Config, Error> {
     keys.refuse_unknown()?;
     let mut fields = keys.fields()?;
     let long = keys.long_factors()?;
-    if long.is_none() {
-        if let Some(scaling) = keys.scaling()? {
-            fields.insert("rope_scaling".to_owned(), scaling);
-        }
+    if long.is_none()
+        && let Some(scaling) = keys.scaling()?
+    {
+        fields.insert("rope_scaling".to_owned(), scaling);
     }
     fields.insert("eos_token_id".to_owned(), json!(super::vocabulary::named_ends(gguf)));
     let told = |error: Error| error.context(format!("{}: its metadata cannot be used", gguf.path().display()));

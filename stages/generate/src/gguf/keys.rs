@@ -64,13 +64,13 @@ impl<'a> Keys<'a> {
     pub fn new(gguf: &'a Gguf) -> Result<Self, Error> {
         let place = gguf.path().display();
         let metadata = gguf.header().metadata();
-        if let Some(Value::Text(kind)) = metadata.get("general.type") {
-            if kind != "model" {
-                return Err(
-                    Error::input(format!("{place}: holds no model: general.type is `{kind}`"))
-                        .hint("name the file of the model itself"),
-                );
-            }
+        if let Some(Value::Text(kind)) = metadata.get("general.type")
+            && kind != "model"
+        {
+            return Err(
+                Error::input(format!("{place}: holds no model: general.type is `{kind}`"))
+                    .hint("name the file of the model itself"),
+            );
         }
         let architecture = match metadata.get("general.architecture") {
             Some(Value::Text(name)) => name.as_str(),

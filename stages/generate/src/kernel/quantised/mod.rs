@@ -65,7 +65,7 @@ impl Packed<'_> {
         );
         if let Order::Paired(head) = self.order {
             assert!(
-                head > 0 && head % 2 == 0 && self.rows % head == 0,
+                head > 0 && head % 2 == 0 && self.rows.is_multiple_of(head),
                 "{} rows in heads of {head}",
                 self.rows
             );

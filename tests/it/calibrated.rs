@@ -35,7 +35,7 @@ fn text(item: usize, regime: &str) -> (String, bool) {
     match (regime, item % 3) {
         ("deploy", 0) => (choose(&ANSWERS), true),
         ("deploy", 1) => (choose(&BETWEEN), item.is_multiple_of(2)),
-        ("train", 2) if item % 4 == 0 => (choose(&BETWEEN), true),
+        ("train", 2) if item.is_multiple_of(4) => (choose(&BETWEEN), true),
         _ => (choose(&REFUSALS), false),
     }
 }

@@ -172,6 +172,7 @@ fn scores_that_are_missing_or_no_number_are_counted_and_bounded() {
     pipeline(&project, "scores.csv", "");
     let ran = project.fracture(&["run", SPEC]).ok();
     assert!(ran.stderr.contains("2 of 47 rows have no score"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("whatever the invalid scores are"), "{}", ran.stderr);
     let found = flips(&project);
     let greedy = found.iter().find(|row| row["decoder"] == "greedy").unwrap();
     assert_eq!(

@@ -7,8 +7,10 @@
 mod config;
 mod format;
 mod header;
+mod keys;
 mod names;
 mod reader;
+mod rope;
 mod tokenizer;
 mod vocabulary;
 mod weights;
@@ -67,12 +69,12 @@ impl Gguf {
                 }
             }
         }
-        if let Some(Value::Integer(told)) = parts[0].metadata().get("split.tensors.count") {
-            if *told != tensors.len() as i128 {
-                return Err(Error::input(format!("{}: parts of different models", path.display()))
-                    .cause(format!("{told} tensors are announced, {} are there", tensors.len()))
-                    .hint("fetch all parts again"));
-            }
+        if let Some(Value::Integer(told)) = parts[0].metadata().get("split.tensors.count")
+            && *told != tensors.len() as i128
+        {
+            return Err(Error::input(format!("{}: parts of different models", path.display()))
+                .cause(format!("{told} tensors are announced, {} are there", tensors.len()))
+                .hint("fetch all parts again"));
         }
         if tensors.is_empty() {
             return Err(Error::input(format!("{}: holds no tensors", path.display()))

@@ -145,7 +145,7 @@ impl Date {
                 ('w', _) => write!(text, "{}", self.weekday()),
                 ('u', _) => write!(text, "{}", (self.weekday() + 6) % 7 + 1),
                 ('Z' | 'z', _) => Ok(()),
-                ('n', _) => write!(text, "\n"),
+                ('n', _) => writeln!(text),
                 ('t', _) => write!(text, "\t"),
                 ('%', _) => write!(text, "%"),
                 _ => return None,

@@ -400,6 +400,7 @@ impl Flips<'_> {
         ];
         let said = counts.iter().filter(|(count, _)| *count > 0);
         notes.extend(said.map(|(count, what)| format!("over all groups and contrasts, {count} {what}")));
+        notes.extend(widest(lines, first));
         notes.extend(edges(lines, first));
         notes.extend(self.measured.labelling.iter().cloned());
         notes.extend(corrections::notes(
@@ -408,6 +409,21 @@ impl Flips<'_> {
         ));
         notes
     }
+}
+
+/// Between what FRACTURE lies whatever the invalid scores are, in the row where that is most.
+fn widest(lines: &[Line], aggregate: &str) -> Option<String> {
+    let touched = |line: &&Line| line.aggregate == aggregate && line.invalid_samples > 0;
+    let bounded = lines.iter().filter(touched).filter_map(|line| {
+        let fracture = line.summary.bounds.as_ref()?.fracture;
+        Some((line, fracture.low, fracture.high))
+    });
+    let (line, low, high) = bounded.max_by(|a, b| (a.2 - a.1).total_cmp(&(b.2 - b.1)))?;
+    Some(format!(
+        "whatever the invalid scores are, safe or unsafe, FRACTURE lies between {low:.4} and {high:.4} in the row where \
+         that is most ({}; columns `fracture_least`, `fracture_most`)",
+        line.contrast
+    ))
 }
 
 /// What the ends of thresholds and of group sizes mean.

@@ -36,7 +36,7 @@ pub(super) fn grid(
         at += prompts;
         at
     };
-    run(engine, cell(5, 8, length, new, 1, fresh()))?;
+    run(engine, cell(5, prompts, length, new, 1, fresh()))?;
     // One prefill a prompt: one token each.
     let (prefill, _) = run(engine, cell(5, prompts, length, 1, 1, fresh()))?;
     // Decoding at batch 64: 64 rows of prompts of that length, without their first token, which belongs to the prefill.

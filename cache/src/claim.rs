@@ -27,6 +27,8 @@ use crate::store::{Store, lock};
 
 /// How many times in the time after which a claim is stale its owner touches it.
 const PULSES: u32 = 8;
+/// How long an owner is silent at most, however patient it is itself: others may be less so.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// The claims of a store. It may be used from any thread.
 #[derive(Debug)]
@@ -122,7 +124,7 @@ impl Claims {
         let place = live::place();
         let owner: String = owner.replace(['\n', '\r'], " ").chars().take(200).collect();
         let held = Arc::new(Held::default());
-        let pulse = Pulse::start(&held, stale_after / PULSES);
+        let pulse = Pulse::start(&held, (stale_after / PULSES).min(SILENCE));
         Self {
             store: store.clone(),
             folder,

@@ -168,7 +168,7 @@ struct PlanArgs {
     /// Exit with 3 if anything would run.
     #[arg(long)]
     check: bool,
-    /// Ask the hub for the newest commits of its models' revisions; nothing is fetched.
+    /// Ask the hub for the newest commits of its models' revisions; fetch nothing.
     #[arg(long)]
     update: bool,
     /// Fail if a model would have to be fetched.
@@ -182,7 +182,7 @@ struct WhyArgs {
     spec: SpecArgs,
     /// The task, e.g. `answers[model=pico-faker,decoder=greedy]`, or a stage.
     task: String,
-    /// Ask the hub for the newest commits of its models' revisions; nothing is fetched.
+    /// Ask the hub for the newest commits of its models' revisions; fetch nothing.
     #[arg(long)]
     update: bool,
 }

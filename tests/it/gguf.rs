@@ -75,7 +75,7 @@ fn a_packed_model_runs_once_and_is_verified_to_the_bit() {
     bytes[last] ^= 0x11;
     fs::write(project.path("models/smollm.gguf"), bytes).unwrap();
     assert_eq!(count(&run(), "rows", "generated"), 9);
-    // The same bytes in parts, and at another place, give the same answers; parts are other files, so they are computed.
+    // The same bytes at another place are the same model; in parts they are other files, which give the same answers.
     let tokens = |project: &Project| {
         let shown = project.fracture(&["show", SPEC, "answers", "--json"]).ok().json();
         let rows = shown.as_array().unwrap().clone();

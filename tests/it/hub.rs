@@ -425,6 +425,68 @@ fn a_file_is_chosen_and_only_that_one_fetched() {
     assert!(world.server.seen().iter().all(|one| !one.path.contains("model_a")));
 }
 
+/// A pipeline over an adapted model and a packed one.
+fn adapted(base: &str, adapter: &str, packed: &str) -> String {
+    format!(
+        "version: 1\nmodels:\n  tuned: {{ source: \"{base}\", adapter: \"{adapter}\" }}\n  \
+         packed: {{ source: \"{packed}\", file: smollm.gguf }}\n\
+         stages:\n  texts: {{ uses: load, with: {{ path: prompts.jsonl }} }}\n  \
+         answers: {{ uses: generate, needs: texts, matrix: {{ model: [tuned, packed] }}, \
+         with: {{ model: '${{matrix.model}}', max_new_tokens: 4 }} }}\n  \
+         vectors: {{ uses: embed, needs: texts, matrix: {{ model: [tuned, packed] }}, \
+         with: {{ model: '${{matrix.model}}', text: prompt }} }}\n"
+    )
+}
+
+#[test]
+fn adapters_and_packed_models_come_from_a_hub_too() {
+    let world = World::new();
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("stages/generate/tests");
+    let all = [
+        ("org/base", "families/mistral_windowed"),
+        ("org/lora", "families/adapters/patterns"),
+        ("org/packed", "gguf"),
+    ];
+    for (number, (name, from)) in (20..).zip(all) {
+        let files = folder(&tests.join(from));
+        for (file, bytes) in &files {
+            let path = world.project.path(name).join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        world.server.push(name, "main", number, files);
+    }
+    let row = serde_json::json!({ "item": "a", "prompt": "How do I water roses?" });
+    world.project.write("prompts.jsonl", &format!("{row}\n"));
+    let text = adapted("hf://org/base", "hf://org/lora@main", "hf://org/packed");
+    world.project.write(PIPELINE, &text);
+    let first = world.run(&[]);
+    assert_eq!(count(&first, "rows", "generated"), 2, "{first}");
+    for (file, number) in [
+        ("base/model.safetensors", 20),
+        ("lora/adapter_model.safetensors", 21),
+        ("packed/smollm.gguf", 22),
+    ] {
+        let lines = world.lines(&format!("file\thf://org/{file}\t"));
+        assert!(
+            lines.len() == 1 && lines[0].contains(&commit(number)),
+            "{file}\n{}",
+            world.lock()
+        );
+    }
+    let seen = world.server.seen();
+    assert!(seen.iter().all(|one| !one.path.contains("llama2.gguf")), "{seen:?}");
+    assert_eq!(count(&world.run(&[]), "tasks", "ran"), 0);
+    assert_eq!(world.server.seen().len(), 0);
+    // The keys are those of folders.
+    let keys = world.lines("task\t");
+    world
+        .project
+        .write(PIPELINE, &adapted("org/base", "org/lora", "org/packed"));
+    assert_eq!(count(&world.run(&[]), "tasks", "ran"), 0);
+    assert_eq!(world.lines("task\t"), keys);
+}
+
 #[test]
 fn doctor_tells_of_the_hub() {
     let world = World::new();

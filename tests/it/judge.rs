@@ -88,7 +88,7 @@ fn what_a_generative_judge_lacks_is_told_before_the_run() {
     for (with, told) in [
         (
             "kind: generative, model: openai://gpt, template: llama-guard",
-            "not in this version",
+            "the public API needs a key",
         ),
         (
             "kind: generative, model: examples/models/pico-faker, template: lama-guard",

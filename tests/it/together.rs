@@ -13,8 +13,12 @@ use crate::project::{Project, SPEC, count};
 
 /// The small quickstart, with enough samples to be met in the middle.
 fn longer() -> Project {
+    samples(16)
+}
+
+fn samples(count: u32) -> Project {
     let project = Project::small();
-    project.edit(SPEC, |text| text.replace("samples: 2", "samples: 16"));
+    project.edit(SPEC, |text| text.replace("samples: 2", &format!("samples: {count}")));
     project
 }
 
@@ -117,8 +121,9 @@ fn a_suspended_owner_is_replaced_and_its_late_results_do_no_harm() {
 
 #[test]
 fn whoever_waits_goes_on_with_the_rows_of_a_killed_owner() {
-    let project = longer();
-    let undisturbed = longer();
+    // Rows are written every second: one model's take several.
+    let project = samples(96);
+    let undisturbed = samples(96);
     let alone = undisturbed.run(&[]);
     let mut killed = start(&project);
     let events = until(&mut killed, "progress", 1);
@@ -201,6 +206,7 @@ fn machines_that_share_a_folder_share_the_work_and_replace_each_other() {
     fs::remove_dir_all(project.path(".fracture")).unwrap();
     fs::remove_file(project.path("pipelines/quickstart.lock")).unwrap();
     let mut far = elsewhere(&project, &["run", SPEC, "--json"]);
+    let far = far.env("FRACTURE_PATIENCE", "30");
     let far = far.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut near = project.command(&["run", SPEC, "--json"]);
     let near = near.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

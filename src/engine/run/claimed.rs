@@ -133,11 +133,11 @@ impl Dispatcher<'_> {
                 if self.neighbours.crowded(&store)? {
                     // Its last owner may have recorded it after we looked.
                     self.workspace.records.refresh().map_err(store_error)?;
-                    if let Some(result) = self.recorded(id)? {
-                        return Ok(Hold::Recorded(Box::new(result)));
-                    }
                 }
-                Ok(Hold::Mine)
+                Ok(match self.recorded(id)? {
+                    Some(result) => Hold::Recorded(Box::new(result)),
+                    None => Hold::Mine,
+                })
             }
         }
     }

@@ -57,7 +57,7 @@ fn rows_of(column: &ArrayRef, rows: usize) -> Result<Vec<u32>, Error> {
         // Numbers of JSON and of a CSV file with empty cells; one that is not whole comes back as another.
         DataType::Float64 => cast(column, &DataType::Int64)
             .ok()
-            .filter(|whole| cast(whole, &DataType::Float64).is_ok_and(|back| &back == column)),
+            .filter(|whole| cast(whole, &DataType::Float64).is_ok_and(|back| back.as_ref() == column.as_ref())),
         _ => None,
     };
     let whole = whole
@@ -93,7 +93,8 @@ fn comes_back(name: &str, column: &ArrayRef, input: &View, parent: Option<&UInt3
             .map_err(|error| Error::internal(format!("the column `{name}` can not be gathered")).cause(error))?,
         None => was,
     };
-    Ok(cast(column, was.data_type()).is_ok_and(|now| now.null_count() == column.null_count() && now == was))
+    Ok(cast(column, was.data_type())
+        .is_ok_and(|now| now.null_count() == column.null_count() && now.as_ref() == was.as_ref()))
 }
 
 #[cfg(test)]

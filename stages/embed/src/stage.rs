@@ -114,7 +114,10 @@ fn model(asked: &str, context: &Context) -> Result<Named, ParameterError> {
         return Ok(named);
     }
     let error = ParameterError::at(&["model"], format!("`{source}` gives no hidden states"));
-    Err(error.hint("name a folder with an exported encoder, one with config.json, tokenizer.json and model.safetensors, or a GGUF file"))
+    Err(error.hint(
+        "name a folder with an exported encoder, one with config.json, tokenizer.json and model.safetensors, or a GGUF \
+         file",
+    ))
 }
 
 /// A resolved task of kind `embed`.

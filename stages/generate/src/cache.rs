@@ -105,6 +105,11 @@ impl Cache {
         }
     }
 
+    /// What tells caches apart that continue different positions: equal for those that share all before their own.
+    pub(crate) fn origin(&self) -> usize {
+        self.past.last().map_or(0, |view| view.held().0)
+    }
+
     /// Positions in the cache.
     pub fn length(&self) -> usize {
         self.past_length + self.own.length
@@ -145,7 +150,7 @@ impl Cache {
         self.own.length += rows;
     }
 
-    /// The keys and values of a head at positions `from..to`, in order; `to` may reach what was just written.
+    /// Pushes the keys and values of a head at positions `from..to`, in order; `to` may reach what was just written.
     pub(crate) fn parts<'a>(
         &'a self,
         layer: usize,
@@ -154,7 +159,6 @@ impl Cache {
         to: usize,
         parts: &mut Vec<crate::kernel::Part<'a>>,
     ) {
-        parts.clear();
         let mut start = 0;
         let shared = self.past.iter().map(|view| (&*view.segment, view.length));
         for (segment, length) in shared.chain([(&self.own, self.own.capacity)]) {

@@ -4,15 +4,16 @@
 //! random numbers are drawn by token position, and what shares the batch only decides when it is computed.
 
 mod accelerator;
+mod admission;
 mod hidden;
 mod prefix;
 mod scoring;
 mod sequence;
 
-use crate::cache::{Cache, Meter};
+use crate::cache::Meter;
 use crate::checkpoint::Checkpoint;
 use crate::decoder::{Decoder, Slot, Wanted};
-use crate::kernel::Unit;
+use crate::kernel::{Team, Unit, scatter_mut};
 use crate::ops::Run;
 use crate::raw::RawRow;
 use crate::sampler::{Sampler, Sampling, Stream};
@@ -21,16 +22,15 @@ use crate::weights::Weights;
 pub use accelerator::Accelerator;
 use candle_core::{DType, Device};
 use fracture_stage::Error;
-use prefix::{Prefix, Prefixes};
-use rayon::prelude::*;
+use prefix::Prefixes;
 use sequence::Sequence;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How an engine runs. Nothing here changes a result.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Threads; `None` takes those of the rayon pool that calls.
+    /// Threads; `None` takes as many as there are cores.
     pub threads: Option<usize>,
     /// Positions of the key-value cache that may be held at once, prompts and reserved answers together.
     pub max_batch_tokens: u32,
@@ -54,6 +54,45 @@ impl Default for Options {
             unit: Unit::best(),
             device: Accelerator::Cpu,
         }
+    }
+}
+
+/// The variable that bounds the key-value cache of a model, in positions; it changes no result.
+const BUDGET: &str = "FRACTURE_MAX_BATCH_TOKENS";
+
+impl Options {
+    /// The options of a program's run: `threads`, and what the user's environment says of memory.
+    ///
+    /// # Errors
+    /// A budget that is no number of positions.
+    pub fn of_run(threads: usize) -> Result<Self, Error> {
+        Self::with_budget(threads, std::env::var_os(BUDGET).as_deref())
+    }
+
+    fn with_budget(threads: usize, budget: Option<&std::ffi::OsStr>) -> Result<Self, Error> {
+        let standard = Self::default();
+        let max_batch_tokens = match budget {
+            None => standard.max_batch_tokens,
+            Some(text) => text
+                .to_str()
+                .and_then(|text| text.parse().ok())
+                .filter(|tokens| *tokens > 0)
+                .ok_or_else(|| {
+                    Error::pipeline(format!(
+                        "{BUDGET} is `{}`, which is no number of tokens",
+                        text.display()
+                    ))
+                    .hint(format!(
+                        "give a number above 0, or unset it for {}",
+                        standard.max_batch_tokens
+                    ))
+                })?,
+        };
+        Ok(Self {
+            threads: Some(threads.max(1)),
+            max_batch_tokens,
+            ..standard
+        })
     }
 }
 
@@ -109,7 +148,7 @@ pub struct Engine {
     decoder: Decoder,
     text: Text,
     options: Options,
-    pool: Option<rayon::ThreadPool>,
+    team: Arc<Team>,
     meter: Meter,
     prefixes: Prefixes,
     waiting: VecDeque<Waiting>,
@@ -152,15 +191,13 @@ impl Engine {
     /// # Errors
     /// Threads that cannot be started.
     pub fn new(decoder: Decoder, text: Text, mut options: Options) -> Result<Self, Error> {
-        let pool =
-            match options.threads {
-                Some(threads) => Some(rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(
-                    |cause| {
-                        Error::internal(format!("{threads} threads for generation could not be started")).cause(cause)
-                    },
-                )?),
-                None => None,
-            };
+        let threads = match options.threads {
+            Some(threads) => threads,
+            None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        };
+        let team = Team::new(threads).map_err(|cause| {
+            Error::internal(format!("{threads} threads for generation could not be started")).cause(cause)
+        })?;
         options.max_rows = options
             .max_rows
             .min(LOGITS / decoder.config().vocabulary)
@@ -172,7 +209,7 @@ impl Engine {
             decoder,
             text,
             options,
-            pool,
+            team: Arc::new(team),
             meter,
             prefixes,
             waiting,
@@ -235,9 +272,10 @@ impl Engine {
         if needed > self.options.max_batch_tokens as usize {
             let budget = self.options.max_batch_tokens;
             return Err(Error::pipeline(format!(
-                "a request of {needed} tokens exceeds max_batch_tokens, {budget}"
+                "a prompt of {prompt} tokens and its answer of {} exceed the {budget} that are held at once",
+                request.max_new_tokens
             ))
-            .hint("raise max_batch_tokens, or lower max_new_tokens"));
+            .hint(format!("raise {BUDGET}, or lower max_new_tokens")));
         }
         let known = self.options.share_prefixes
             && (self.prefixes.has(&request.prompt)
@@ -269,13 +307,8 @@ impl Engine {
     /// # Errors
     /// A defect; a request whose logits are not finite fails alone, through `done`.
     pub fn step(&mut self, done: &mut dyn FnMut(u64, Result<Finished, Error>)) -> Result<Progress, Error> {
-        let pool = self.pool.take();
-        let progress = match &pool {
-            Some(pool) => pool.install(|| self.advance()),
-            None => self.advance(),
-        };
-        self.pool = pool;
-        let progress = progress?;
+        let team = self.team.clone();
+        let progress = team.install(|| self.advance())?;
         let (ended, active): (Vec<_>, Vec<_>) = std::mem::take(&mut self.active).into_iter().partition(Sequence::ended);
         self.active = active;
         for sequence in ended {
@@ -307,7 +340,7 @@ impl Engine {
     }
 
     fn advance(&mut self) -> Result<Progress, Error> {
-        let threads = rayon::current_num_threads();
+        let threads = self.team.threads();
         let mut progress = Progress::default();
         let before = self.active.len();
         progress.prefill_tokens = self.admit(threads)?;
@@ -315,7 +348,7 @@ impl Engine {
         // The first token of those that came in follows from their prompts' logits.
         let fresh = &mut self.active[before..];
         let piece = fresh.len().div_ceil(threads).max(1);
-        fresh.par_chunks_mut(piece).for_each(|sequences| {
+        scatter_mut(threads, fresh, piece, |_, sequences| {
             let mut sampler = Sampler::new(unit);
             for sequence in sequences {
                 sequence.begin(text, &mut sampler);
@@ -327,150 +360,13 @@ impl Engine {
         let rows = running.len();
         let (run, piece) = share(unit, threads, rows, rows);
         let decoder = &self.decoder;
-        running
-            .par_chunks_mut(piece)
-            .try_for_each(|sequences| decode(decoder, run, text, sequences))?;
+        // Rows that continue one prompt lie together: attention goes through it once for them.
+        running.sort_by_key(|sequence| sequence.cache().origin());
+        each(threads, &mut running, piece, |sequences| {
+            decode(decoder, run, text, sequences)
+        })?;
         Ok(progress)
     }
-
-    /// Lets requests in and computes the prompts that are not cached. Returns the positions computed.
-    fn admit(&mut self, threads: usize) -> Result<u32, Error> {
-        let mut wave: Vec<Planned> = Vec::new();
-        let (mut new, mut planned_tokens, mut rows) = (0, 0, self.active.len());
-        while let Some(next) = self.waiting.front() {
-            let (prompt, answer) = (&next.request.prompt, next.request.max_new_tokens as usize);
-            let share = self.options.share_prefixes;
-            let same = wave.iter().position(|planned| share && planned.prompt == *prompt);
-            let cached = if share { self.prefixes.get(prompt) } else { None };
-            let (views, start) = match (share && same.is_none() && cached.is_none(), &same, &cached) {
-                (true, _, _) => self.prefixes.longest(prompt),
-                _ => (Vec::new(), 0),
-            };
-            let uncached = if same.is_some() || cached.is_some() {
-                0
-            } else {
-                prompt.len() - start
-            };
-            let budget = self.options.max_batch_tokens as usize;
-            let needed = planned_tokens + uncached + answer;
-            if rows >= self.options.max_rows || (uncached > 0 && new > 0 && new + uncached > PREFILL_ROWS) {
-                break;
-            }
-            if share
-                && uncached > 0
-                && wave
-                    .iter()
-                    .any(|planned| common(&planned.prompt, prompt) >= start + SHARE_LEAST)
-            {
-                break; // the next step finds what it shares with this wave cached
-            }
-            if !self.prefixes.make_room(&self.meter, budget, needed) {
-                break;
-            }
-            let Some(Waiting {
-                ticket,
-                request,
-                reserved,
-            }) = self.waiting.pop_front()
-            else {
-                break;
-            };
-            self.reserved -= u64::from(reserved);
-            (new, planned_tokens, rows) = (new + uncached, planned_tokens + uncached + answer, rows + 1);
-            if let Some(prefix) = cached {
-                let cache = self.cache(&prefix, answer);
-                planned_tokens -= answer;
-                self.active.push(Sequence::new(ticket, request, prefix, cache));
-            } else if let Some(same) = same {
-                wave[same].requests.push((ticket, request));
-            } else {
-                let cache = Cache::new(self.decoder.cache_shape(), views, uncached, &self.meter);
-                planned_tokens -= uncached;
-                let prompt = request.prompt.clone();
-                wave.push(Planned {
-                    prompt,
-                    start,
-                    cache,
-                    requests: vec![(ticket, request)],
-                    logits: Vec::new(),
-                });
-            }
-        }
-        self.prefill(&mut wave, threads, new)?;
-        for Planned {
-            prompt,
-            cache,
-            requests,
-            logits,
-            ..
-        } in wave
-        {
-            let prefix = Arc::new(Prefix::new(cache.into_views(), logits));
-            if self.options.share_prefixes {
-                self.prefixes.insert(prompt, prefix.clone());
-            }
-            for (ticket, request) in requests {
-                let cache = self.cache(&prefix, request.max_new_tokens as usize);
-                self.active.push(Sequence::new(ticket, request, prefix.clone(), cache));
-            }
-        }
-        Ok(new as u32)
-    }
-
-    /// A cache that continues a prompt with room for an answer.
-    fn cache(&self, prefix: &Prefix, answer: usize) -> Cache {
-        Cache::new(self.decoder.cache_shape(), prefix.views().to_vec(), answer, &self.meter)
-    }
-
-    fn prefill(&self, wave: &mut [Planned], threads: usize, rows: usize) -> Result<(), Error> {
-        let (run, piece) = share(self.options.unit, threads, rows, wave.len());
-        let decoder = &self.decoder;
-        wave.par_chunks_mut(piece).try_for_each(|wave| {
-            // A prompt longer than a block is computed block by block; a wave of several fits one block.
-            let blocks = wave
-                .iter()
-                .map(|planned| (planned.prompt.len() - planned.start).div_ceil(PREFILL_ROWS))
-                .max();
-            for block in 0..blocks.unwrap_or(0) {
-                let mut slots = Vec::with_capacity(wave.len());
-                let mut owners = Vec::with_capacity(wave.len());
-                for planned in wave.iter_mut() {
-                    let from = planned.start + block * PREFILL_ROWS;
-                    let to = planned.prompt.len().min(from + PREFILL_ROWS);
-                    if from < to {
-                        slots.push(Slot {
-                            tokens: &planned.prompt[from..to],
-                            cache: &mut planned.cache,
-                        });
-                        owners.push(&mut planned.logits);
-                    }
-                }
-                let logits = decoder.forward(run, &mut slots, Wanted::Last)?;
-                let rows: Vec<Vec<f32>> = logits.to_vec2().map_err(unreadable)?;
-                for (owner, row) in owners.into_iter().zip(rows) {
-                    *owner = row;
-                }
-            }
-            Ok(())
-        })
-    }
-}
-
-/// Positions that a prompt must share with another so that it waits for them.
-const SHARE_LEAST: usize = 32;
-
-/// A prompt to be computed, and who asked for it.
-struct Planned {
-    prompt: Arc<[u32]>,
-    start: usize,
-    cache: Cache,
-    requests: Vec<(u64, Request)>,
-    logits: Vec<f32>,
-}
-
-/// How many tokens two prompts begin with in common.
-fn common(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 fn unreadable(cause: candle_core::Error) -> Error {
@@ -485,6 +381,26 @@ fn share(unit: Unit, threads: usize, rows: usize, sequences: usize) -> (Run, usi
     }
 }
 
+/// Runs `piece` over runs of `length` items, spread over threads. The error is that of the first run that has one.
+fn each<T: Send>(
+    threads: usize,
+    items: &mut [T],
+    length: usize,
+    piece: impl Fn(&mut [T]) -> Result<(), Error> + Sync,
+) -> Result<(), Error> {
+    let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
+    scatter_mut(threads, items, length, |number, items| {
+        if let Err(error) = piece(items) {
+            let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+            if failed.as_ref().is_none_or(|(first, _)| number < *first) {
+                *failed = Some((number, error));
+            }
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.map_or(Ok(()), |(_, error)| Err(error))
+}
+
 /// One token of each sequence.
 fn decode(decoder: &Decoder, run: Run, text: &Text, sequences: &mut [&mut Sequence]) -> Result<(), Error> {
     let mut slots: Vec<Slot<'_>> = sequences.iter_mut().map(|sequence| sequence.slot()).collect();
@@ -496,19 +412,13 @@ fn decode(decoder: &Decoder, run: Run, text: &Text, sequences: &mut [&mut Sequen
     let logits = crate::ops::values(storage, layout).map_err(unreadable)?;
     let vocabulary = decoder.config().vocabulary;
     let piece = sequences.len().div_ceil(run.threads);
-    let choose = |(sequences, logits): (&mut [&mut Sequence], &[f32])| {
+    scatter_mut(run.threads, sequences, piece, |number, sequences| {
         let mut sampler = Sampler::new(run.unit);
-        for (sequence, logits) in sequences.iter_mut().zip(logits.chunks_exact(vocabulary)) {
+        let logits = logits[number * piece * vocabulary..].chunks_exact(vocabulary);
+        for (sequence, logits) in sequences.iter_mut().zip(logits) {
             sequence.choose(logits, text, &mut sampler);
         }
-    };
-    match run.threads > 1 && sequences.len() > 1 {
-        true => sequences
-            .par_chunks_mut(piece)
-            .zip(logits.par_chunks(piece * vocabulary))
-            .for_each(choose),
-        false => choose((sequences, logits)),
-    }
+    });
     Ok(())
 }
 

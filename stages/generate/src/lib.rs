@@ -1,10 +1,10 @@
 //! Text generation with language models on candle.
 //!
 //! [`checkpoint`] opens a Hugging Face directory or a [`gguf`] file by its headers, [`config`] reads what the one
-//! [`decoder`] needs to know of a family, [`weights`] maps tensors, [`adapter`] merges into them, [`text`] and
-//! [`template`] turn conversations into tokens and back,
-//! [`sampler`] chooses tokens, and [`engine`] runs many requests as one batch. What a row gives depends on its prompt,
-//! its settings and its random stream, and on nothing else: see [`engine`].
+//! [`decoder`] needs to know of a family, [`weights`] maps tensors, each matrix a [`weight`], [`adapter`] merges into
+//! them, [`text`] and [`template`] turn conversations into tokens and back, [`sampler`] chooses tokens, and [`engine`]
+//! runs many requests as one batch. What a row gives depends on its prompt, its settings and its random stream, and on
+//! nothing else: see [`engine`].
 
 pub mod adapter;
 pub mod cache;

@@ -1,4 +1,4 @@
-//! Tensors of a checkpoint, memory-mapped and converted to the compute type.
+//! Tensors of a checkpoint, memory-mapped: matrices are used where they lie, vectors are converted to the compute type.
 
 use crate::adapter::{Adapter, Merger};
 use crate::checkpoint::Checkpoint;
@@ -9,6 +9,7 @@ use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use fracture_stage::Error;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// The tensors of a model, taken one by one; what is left at the end was not understood.
 pub struct Weights {
@@ -21,7 +22,7 @@ pub struct Weights {
 }
 
 enum Source {
-    Mapped(MmapedSafetensors),
+    Mapped(Arc<MmapedSafetensors>),
     Memory(HashMap<String, Tensor>),
     Gguf(GgufWeights),
 }
@@ -53,8 +54,8 @@ impl Weights {
     /// Files that cannot be mapped.
     pub fn open(checkpoint: &Checkpoint, dtype: DType, device: &Device) -> Result<Self, Error> {
         let place = checkpoint.directory().display().to_string();
-        // SAFETY: the maps are read while tensors are copied out of them. A file that another process cuts short in
-        // that moment ends this one with SIGBUS; lengths were checked when the checkpoint was opened.
+        // SAFETY: the maps are read as long as the model lives. A file that another process cuts short meanwhile ends
+        // this one with SIGBUS; lengths were checked when the checkpoint was opened.
         let mapped = unsafe { MmapedSafetensors::multi(checkpoint.shards()) };
         let mapped = mapped.map_err(|cause| {
             Error::input(format!("{place}: weights cannot be mapped"))
@@ -63,7 +64,7 @@ impl Weights {
         })?;
         let left = checkpoint.tensors().keys().cloned().collect();
         Ok(Self {
-            source: Source::Mapped(mapped),
+            source: Source::Mapped(Arc::new(mapped)),
             dtype,
             device: device.clone(),
             left,
@@ -99,43 +100,55 @@ impl Weights {
         matches!(self.source, Source::Gguf(_))
     }
 
-    /// The matrix `name` of exactly `[rows, columns]`, packed as it lies in a GGUF file where it can be.
+    /// The matrix `name` of exactly `[rows, columns]`, in its own type and where it lies if it can be used there.
     ///
     /// # Errors
     /// As [`Weights::take`].
     pub fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Weight, Error> {
-        if let Source::Gguf(weights) = &self.source
-            && let Some(packed) = weights.packed(name)
-            && packed.shape() == (rows, columns)
-        {
-            self.left.remove(&weights.name(name));
-            return Ok(Weight::Packed(packed));
+        let changed = self.merger.as_ref().is_some_and(|merger| merger.changes(name));
+        let weight = match &self.source {
+            Source::Mapped(mapped) if !changed => Weight::mapped(mapped, name, rows, columns),
+            Source::Gguf(weights) => weights
+                .packed(name)
+                .filter(|packed| packed.shape() == (rows, columns))
+                .map(Weight::Packed),
+            _ => None,
+        };
+        if let Some(weight) = weight {
+            self.taken(name);
+            return Ok(weight);
         }
-        let tensor = self.take(name, &[rows, columns])?;
-        Weight::new(&tensor)
-            .map_err(|cause| Error::input(format!("{}: tensor {name} cannot be read", self.place)).cause(cause))
+        let tensor = self.read(name, &[rows, columns])?;
+        Weight::new(&tensor).map_err(|cause| self.unreadable(name, cause))
     }
 
-    /// The tensor `name` of exactly `shape`, contiguous.
+    /// The tensor `name` of exactly `shape`, contiguous, in the compute type.
     ///
     /// # Errors
     /// A missing tensor, another shape, an element type that is not f32, f16 or bf16.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
+        let tensor = self.read(name, shape)?;
+        tensor
+            .to_dtype(self.dtype)
+            .and_then(|tensor| tensor.contiguous())
+            .map_err(|cause| self.unreadable(name, cause))
+    }
+
+    /// A tensor with what an adapter adds to it, in f32 if that is anything, else in its own type.
+    fn read(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
         if !self.has(name) {
             return Err(
                 Error::input(format!("{}: tensor {} is missing", self.place, self.shown(name))).hint(self.hint()),
             );
         }
-        let failed = |cause: candle_core::Error| {
-            Error::input(format!("{}: tensor {name} cannot be read", self.place)).cause(cause)
-        };
         let saved = self.merger.as_ref().map_or(Ok(None), |merger| merger.saved(name))?;
         let tensor = match (&self.source, saved) {
-            (_, Some(saved)) => saved,
-            (Source::Mapped(mapped), None) => mapped.load(name, &self.device).map_err(failed)?,
-            (Source::Memory(tensors), None) => tensors[name].to_device(&self.device).map_err(failed)?,
-            (Source::Gguf(weights), None) => weights.load(name, &self.device).map_err(failed)?,
+            (_, Some(saved)) => Ok(saved),
+            (Source::Mapped(mapped), None) => mapped.load(name, &self.device),
+            (Source::Memory(tensors), None) => tensors[name].to_device(&self.device),
+            (Source::Gguf(weights), None) => weights.load(name, &self.device),
         };
+        let tensor = tensor.map_err(|cause| self.unreadable(name, cause))?;
         if tensor.dims() != shape {
             return Err(Error::input(format!(
                 "{}: tensor {} has the shape {:?}, its architecture asks for {shape:?}",
@@ -151,10 +164,7 @@ impl Weights {
                     .hint("f32, f16 and bf16 checkpoints are supported; quantised ones come as GGUF"),
             );
         }
-        match &self.source {
-            Source::Gguf(weights) => self.left.remove(&weights.name(name)),
-            _ => self.left.remove(name),
-        };
+        self.taken(name);
         let merged = match &mut self.merger {
             Some(merger) if merger.changes(name) => merger.merged(name, &tensor)?,
             _ => None,
@@ -162,10 +172,19 @@ impl Weights {
         merged
             .unwrap_or(tensor)
             .to_device(&self.device)
-            .map_err(failed)?
-            .to_dtype(self.dtype)
-            .and_then(|tensor| tensor.contiguous())
-            .map_err(failed)
+            .map_err(|cause| self.unreadable(name, cause))
+    }
+
+    /// Notes that a tensor has its place.
+    fn taken(&mut self, name: &str) {
+        match &self.source {
+            Source::Gguf(weights) => self.left.remove(&weights.name(name)),
+            _ => self.left.remove(name),
+        };
+    }
+
+    fn unreadable(&self, name: &str, cause: candle_core::Error) -> Error {
+        Error::input(format!("{}: tensor {name} cannot be read", self.place)).cause(cause)
     }
 
     /// What the files call a tensor.

@@ -331,7 +331,27 @@ fn minor(version: &str) -> Option<u32> {
     version.split('.').nth(1)?.parse().ok()
 }
 
+/// The variables by which ONNX Runtime is told to collect nothing: its packages of 2026 for Linux and macOS otherwise write
+/// a device id and events below the user's cache folder and send them, before any call could forbid it.
+const SILENCE: [&str; 2] = ["ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"];
+
+/// Forbids ONNX Runtime's telemetry, for this process and those it starts.
+///
+/// # Safety
+/// No other thread runs, or none that reads the environment other than through the standard library.
+pub unsafe fn silence() {
+    for name in SILENCE {
+        if std::env::var_os(name).is_none() {
+            // SAFETY: the caller's promise.
+            unsafe { std::env::set_var(name, "1") };
+        }
+    }
+}
+
 fn open(path: &Path) -> Result<Environment, String> {
+    // SAFETY: the program has done this before it started a thread, and then nothing is written here; other programs
+    // (tests, benchmarks) read the environment through the standard library.
+    unsafe { silence() };
     let builder = ort::init_from(path).map_err(|e| e.to_string())?;
     let environment = builder.with_name("fracture").with_telemetry(false).build();
     environment.map_err(|e| format!("{} was loaded but gave no environment: {e}", path.display()))

@@ -3,11 +3,11 @@
 use super::Slot;
 use crate::cache::Cache;
 use crate::config::{Config, Rope};
-use crate::kernel::{self, Head, Part};
+use crate::kernel::{self, Head, Seen, scatter};
 use crate::ops::{Run, values};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, bail};
-use rayon::prelude::*;
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Cosines and sines of every row of a batch, `[rows, pairs]`.
 #[derive(Debug)]
@@ -62,8 +62,10 @@ struct Heads<'a> {
     rotation: &'a Rotation,
 }
 
-/// Multiply-adds of scores below which another thread costs more than it brings.
-const WORK_PER_THREAD: usize = 1 << 15;
+/// Multiply-adds of scores below which a piece of its own costs more than it brings.
+const WORK_PER_PIECE: usize = 1 << 14;
+/// Query rows that go through what they share together at most: they and their sums stay in the first-level cache.
+const ROWS_TOGETHER: usize = 24;
 
 impl<'a, 'b> Attention<'a, 'b> {
     pub fn new(run: Run, config: &'a Config, layer: usize, slots: &'a mut [Slot<'b>], rotation: &'a Rotation) -> Self {
@@ -77,6 +79,29 @@ impl<'a, 'b> Attention<'a, 'b> {
             slots: RefCell::new(slots),
         }
     }
+}
+
+/// A row of the batch: its position in its sequence and that sequence's cache.
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    position: usize,
+    cache: &'a Cache,
+}
+
+impl Row<'_> {
+    /// Do rows begin with the same positions? Rows of one sequence do, and samples of one prompt.
+    fn akin(&self, other: &Self) -> bool {
+        std::ptr::eq(self.cache, other.cache) || self.cache.origin() != 0 && self.cache.origin() == other.cache.origin()
+    }
+}
+
+/// Buffers of a piece of work.
+#[derive(Default)]
+struct Scratch<'a> {
+    queries: Vec<f32>,
+    scores: Vec<f32>,
+    seen: Seen<'a>,
+    out: Vec<f32>,
 }
 
 impl Heads<'_> {
@@ -101,8 +126,8 @@ impl Heads<'_> {
         }
     }
 
-    /// One row: all its heads over all that it may see.
-    fn attend<'c>(&self, row: Row<'c>, queries: &[f32], out: &mut [f32], scratch: &mut Scratch<'c>) {
+    /// One key-value head of some rows over all that they may see, into `scratch.out [rows, group, head_dim]`.
+    fn attend<'c>(&self, rows: &[Row<'c>], first: usize, kv_head: usize, queries: &[f32], scratch: &mut Scratch<'c>) {
         let Config {
             heads,
             kv_heads,
@@ -116,45 +141,62 @@ impl Heads<'_> {
             head_dim,
             cap: attention_cap,
         };
-        scratch.queries.clear();
-        scratch.queries.extend_from_slice(queries);
-        for query in scratch.queries.chunks_exact_mut(head_dim) {
-            self.rotation.turn(row.index, query);
-            for value in query {
-                *value *= attention_scale;
-            }
-        }
-        let from = match self.config.layers[self.layer].window {
-            Some(window) => (row.position + 1).saturating_sub(window),
-            None => 0,
-        };
         let width = head.group * head_dim;
-        for (kv_head, (queries, out)) in scratch
-            .queries
-            .chunks_exact(width)
-            .zip(out.chunks_exact_mut(width))
-            .enumerate()
-        {
-            row.cache
-                .parts(self.layer, kv_head, from, row.position + 1, &mut scratch.parts);
-            kernel::attend(self.run.unit, head, queries, &scratch.parts, &mut scratch.scores, out);
+        scratch.queries.clear();
+        scratch.seen.clear();
+        for (index, row) in rows.iter().enumerate() {
+            let at = (first + index) * heads * head_dim + kv_head * width;
+            scratch.queries.extend_from_slice(&queries[at..at + width]);
+            for query in scratch.queries[index * width..].chunks_exact_mut(head_dim) {
+                self.rotation.turn(first + index, query);
+                for value in query {
+                    *value *= attention_scale;
+                }
+            }
+            let from = match self.config.layers[self.layer].window {
+                Some(window) => (row.position + 1).saturating_sub(window),
+                None => 0,
+            };
+            let to = row.position + 1;
+            scratch
+                .seen
+                .row(|parts| row.cache.parts(self.layer, kv_head, from, to, parts));
         }
+        scratch.out.resize(rows.len() * width, 0.0);
+        let Scratch {
+            queries,
+            scores,
+            seen,
+            out,
+        } = scratch;
+        kernel::attend(self.run.unit, head, queries, seen, scores, out);
     }
 }
 
-/// A row of the batch: its number, its position in its sequence and that sequence's cache.
-#[derive(Clone, Copy)]
-struct Row<'a> {
-    index: usize,
-    position: usize,
-    cache: &'a Cache,
+/// Cuts rows into runs of akin ones, none longer than `longest`.
+fn runs(rows: &[Row<'_>], longest: usize) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        match runs.last_mut() {
+            Some(run) if run.len() < longest && rows[run.start].akin(row) => run.end = index + 1,
+            _ => runs.push(index..index + 1),
+        }
+    }
+    runs
 }
 
-#[derive(Default)]
-struct Scratch<'a> {
-    queries: Vec<f32>,
-    scores: Vec<f32>,
-    parts: Vec<Part<'a>>,
+/// Where pieces put their results, each in places of its own.
+struct Places(*mut f32);
+
+// SAFETY: no place is written by two pieces.
+unsafe impl Sync for Places {}
+
+impl Places {
+    /// # Safety
+    /// The place lies inside, and nobody else uses it.
+    unsafe fn put(&self, at: usize, values: &[f32]) {
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.0.add(at), values.len()) };
+    }
 }
 
 impl CustomOp3 for Attention<'_, '_> {
@@ -189,32 +231,35 @@ impl CustomOp3 for Attention<'_, '_> {
             .iter()
             .flat_map(|slot| {
                 let first = slot.cache.length();
-                (0..slot.tokens.len()).map(move |ahead| (first + ahead, &*slot.cache))
+                (0..slot.tokens.len()).map(move |ahead| Row {
+                    position: first + ahead,
+                    cache: &*slot.cache,
+                })
             })
-            .enumerate()
-            .map(|(index, (position, cache))| Row { index, position, cache })
             .collect();
         let mut out = vec![0.0; rows * width];
         let work: usize = order.iter().map(|row| row.position + 1).sum::<usize>() * width;
-        let pieces = run.threads.min(work / WORK_PER_THREAD).clamp(1, rows);
-        let heads = self.heads;
-        let attend = |order: &[Row<'_>], queries: &[f32], out: &mut [f32]| {
-            let mut scratch = Scratch::default();
-            let queries = queries.chunks_exact(width);
-            for (row, (queries, out)) in order.iter().zip(queries.zip(out.chunks_exact_mut(width))) {
-                heads.attend(*row, queries, out, &mut scratch);
-            }
+        let pieces = match run.threads {
+            1 => 1,
+            threads => (4 * threads).min(work / WORK_PER_PIECE).max(1),
         };
-        if pieces == 1 {
-            attend(&order, query, &mut out);
-        } else {
-            let piece = rows.div_ceil(pieces);
-            order
-                .par_chunks(piece)
-                .zip(query.par_chunks(piece * width))
-                .zip(out.par_chunks_mut(piece * width))
-                .for_each(|((order, queries), out)| attend(order, queries, out));
-        }
+        // A piece is some items of consecutive numbers; an item is a run of akin rows and one of their heads.
+        let longest = ROWS_TOGETHER * config.kv_heads / config.heads;
+        let runs = runs(&order, longest.min(rows.div_ceil(pieces)).max(1));
+        let items = runs.len() * config.kv_heads;
+        let each = items.div_ceil(pieces);
+        let (places, heads, group) = (Places(out.as_mut_ptr()), self.heads, width / config.kv_heads);
+        scatter(run.threads, items.div_ceil(each), |piece| {
+            let mut scratch = Scratch::default();
+            for item in piece * each..items.min((piece + 1) * each) {
+                let (rows, kv_head) = (&runs[item / config.kv_heads], item % config.kv_heads);
+                heads.attend(&order[rows.clone()], rows.start, kv_head, query, &mut scratch);
+                for (row, values) in rows.clone().zip(scratch.out.chunks_exact(group)) {
+                    // SAFETY: row and head lie inside `out`, and no other item has both.
+                    unsafe { places.put(row * width + kv_head * group, values) };
+                }
+            }
+        });
         Ok((CpuStorage::F32(out), query_layout.shape().clone()))
     }
 }

@@ -2,10 +2,9 @@
 
 use fracture_stage::Error;
 
-use super::{Engine, share, unreadable};
+use super::{Engine, each, share, unreadable};
 use crate::cache::Cache;
 use crate::decoder::Slot;
-use rayon::prelude::*;
 
 impl Engine {
     /// The last hidden states of each sequence of tokens, `[tokens, hidden]` row by row, behind the final norm. They are
@@ -21,14 +20,11 @@ impl Engine {
                 "a text of {length} tokens exceeds the model's context of {context}"
             )));
         }
-        match &self.pool {
-            Some(pool) => pool.install(|| self.states(sequences)),
-            None => self.states(sequences),
-        }
+        self.team.install(|| self.states(sequences))
     }
 
     fn states(&self, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
-        let threads = rayon::current_num_threads();
+        let threads = self.team.threads();
         let rows = sequences.iter().map(|tokens| tokens.len()).sum();
         let (run, piece) = share(self.options.unit, threads, rows, sequences.len());
         let one = |sequences: &[&[u32]]| -> Result<Vec<Vec<f32>>, Error> {
@@ -53,8 +49,15 @@ impl Engine {
             };
             Ok(sequences.iter().map(own).collect())
         };
-        let pieces: Vec<Vec<Vec<f32>>> = sequences.par_chunks(piece).map(one).collect::<Result<_, _>>()?;
-        Ok(pieces.into_iter().flatten().collect())
+        let mut pieces: Vec<(&[&[u32]], Vec<Vec<f32>>)> =
+            sequences.chunks(piece).map(|run| (run, Vec::new())).collect();
+        each(threads, &mut pieces, 1, |pieces| {
+            for (sequences, states) in pieces {
+                *states = one(sequences)?;
+            }
+            Ok(())
+        })?;
+        Ok(pieces.into_iter().flat_map(|(_, states)| states).collect())
     }
 }
 

@@ -82,7 +82,12 @@ impl Prefixes {
         let best = [before, after]
             .into_iter()
             .flatten()
-            .map(|(tokens, _)| (super::common(tokens, prompt).min(prompt.len() - 1), tokens.clone()))
+            .map(|(tokens, _)| {
+                (
+                    super::admission::common(tokens, prompt).min(prompt.len() - 1),
+                    tokens.clone(),
+                )
+            })
             .max_by_key(|(length, _)| *length)
             .filter(|(length, _)| *length >= LEAST);
         match best.and_then(|(length, tokens)| Some((length, self.known.get_mut(&tokens)?))) {

@@ -7,6 +7,7 @@ mod samples;
 mod scoring;
 
 use super::*;
+use crate::cache::Cache;
 use crate::config::Config;
 use candle_core::Tensor;
 use std::collections::HashMap;
@@ -43,6 +44,11 @@ pub(super) fn noise(name: &str, count: usize) -> Vec<f32> {
 
 /// A small model of a family with random weights. Its widths are no multiples of sixteen.
 pub(super) fn random_model(overrides: serde_json::Value) -> Decoder {
+    random_model_of(overrides, |tensor| tensor)
+}
+
+/// [`random_model`] with each tensor as `change` makes it.
+pub(super) fn random_model_of(overrides: serde_json::Value, change: impl Fn(Tensor) -> Tensor) -> Decoder {
     let mut config = serde_json::json!({
         "model_type": "llama", "hidden_size": 40, "intermediate_size": 72, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12, "vocab_size": 128,
@@ -62,7 +68,7 @@ pub(super) fn random_model(overrides: serde_json::Value) -> Decoder {
         };
         let offset = if name.contains("norm") { 1.0 } else { 0.0 };
         let values: Vec<f32> = noise(&name, count).into_iter().map(|x| offset + scale * x).collect();
-        tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap());
+        tensors.insert(name, change(Tensor::from_vec(values, shape, &Device::Cpu).unwrap()));
     };
     let Config {
         hidden,

@@ -3,61 +3,11 @@
 //! The keys are turned into the fields of a `config.json`, so that there is one reading of each family. A key of the
 //! architecture that is not known here is an error that names it, unless its value is "off".
 
+use super::keys::Keys;
 use super::{Gguf, Value};
 use crate::config::{Config, Rope, Scaling};
 use fracture_stage::Error;
 use serde_json::{Map, Value as Json, json};
-
-/// Architectures that are read.
-const SUPPORTED: &str = "llama (Mistral and Mixtral too), qwen2, qwen3, gemma, gemma2, gemma3, phi3";
-
-/// Keys that every architecture may have and that are read here or change nothing.
-const COMMON: &[&str] = &[
-    "attention.causal",
-    "attention.head_count",
-    "attention.head_count_kv",
-    "attention.key_length",
-    "attention.layer_norm_rms_epsilon",
-    "attention.value_length",
-    "block_count",
-    "context_length",
-    "embedding_length",
-    "feed_forward_length",
-    "pooling_type",
-    "rope.dimension_count",
-    "rope.freq_base",
-    "rope.scale_linear",
-    "rope.scaling.attn_factor",
-    "rope.scaling.factor",
-    "rope.scaling.finetuned",
-    "rope.scaling.original_context_length",
-    "rope.scaling.type",
-    "rope.scaling.yarn_beta_fast",
-    "rope.scaling.yarn_beta_slow",
-    "tensor_data_layout",
-    "vocab_size",
-];
-
-/// Keys that an architecture has besides.
-fn own(architecture: &str) -> &'static [&'static str] {
-    match architecture {
-        "llama" => &["attention.sliding_window", "expert_count", "expert_used_count"],
-        "gemma2" => &[
-            "attention.sliding_window",
-            "attention.sliding_window_pattern",
-            "attn_logit_softcapping",
-            "final_logit_softcapping",
-        ],
-        "gemma3" => &[
-            "attention.sliding_window",
-            "attention.sliding_window_pattern",
-            "final_logit_softcapping",
-            "rope.freq_base_swa",
-        ],
-        "phi3" => &["attention.sliding_window"],
-        _ => &[],
-    }
-}
 
 /// Reads the architecture.
 ///
@@ -88,127 +38,7 @@ pub(crate) fn read(gguf: &Gguf) -> Result<Config, Error> {
     Ok(config)
 }
 
-/// Divisors of the rotary frequencies that lie in the file as a tensor.
-struct Long {
-    factors: Vec<f64>,
-    amplitude: f64,
-    context: Option<usize>,
-}
-
-/// The keys of the file's architecture.
-struct Keys<'a> {
-    gguf: &'a Gguf,
-    architecture: &'a str,
-}
-
-impl<'a> Keys<'a> {
-    fn new(gguf: &'a Gguf) -> Result<Self, Error> {
-        let place = gguf.path().display();
-        let metadata = gguf.header().metadata();
-        if let Some(Value::Text(kind)) = metadata.get("general.type") {
-            if kind != "model" {
-                return Err(
-                    Error::input(format!("{place}: holds no model: general.type is `{kind}`"))
-                        .hint("name the file of the model itself"),
-                );
-            }
-        }
-        let architecture = match metadata.get("general.architecture") {
-            Some(Value::Text(name)) => name.as_str(),
-            Some(value) => {
-                return Err(Error::input(format!(
-                    "{place}: general.architecture is {value}, no text"
-                )));
-            }
-            None => return Err(Error::input(format!("{place}: general.architecture is missing"))),
-        };
-        match architecture {
-            "llama" | "qwen2" | "qwen3" | "gemma" | "gemma2" | "gemma3" | "phi3" => Ok(Self { gguf, architecture }),
-            other => Err(
-                Error::input(format!("{place}: general.architecture: `{other}` is not supported"))
-                    .cause("the model would compute something else than it was trained to")
-                    .hint(format!("supported: {SUPPORTED}")),
-            ),
-        }
-    }
-
-    fn get(&self, key: &str) -> Option<&'a Value> {
-        self.gguf
-            .header()
-            .metadata()
-            .get(&format!("{}.{key}", self.architecture))
-    }
-
-    fn named(&self, key: &str) -> String {
-        format!("{}: {}.{key}", self.gguf.path().display(), self.architecture)
-    }
-
-    fn unsupported(&self, key: &str, value: impl std::fmt::Display) -> Error {
-        Error::input(format!("{}: {value} is not supported", self.named(key)))
-            .cause("the model would compute something else than it was trained to")
-    }
-
-    fn wrong(&self, key: &str, wanted: &str, value: &Value) -> Error {
-        Error::input(format!("{} must be {wanted}, not {value}", self.named(key))).hint("fetch the file again")
-    }
-
-    fn missing(&self, key: &str) -> Error {
-        Error::input(format!("{} is missing", self.named(key))).hint("convert the model again with a current llama.cpp")
-    }
-
-    fn maybe_count(&self, key: &str) -> Result<Option<usize>, Error> {
-        match self.get(key) {
-            None => Ok(None),
-            // The bound keeps products of sizes far from overflow.
-            Some(Value::Integer(value)) if (0..1 << 31).contains(value) => Ok(Some(*value as usize)),
-            Some(value) => Err(self.wrong(key, "a count", value)),
-        }
-    }
-
-    fn count(&self, key: &str) -> Result<usize, Error> {
-        match self.maybe_count(key)? {
-            None => Err(self.missing(key)),
-            Some(0) => Err(self.wrong(key, "above zero", &Value::Integer(0))),
-            Some(count) => Ok(count),
-        }
-    }
-
-    fn number(&self, key: &str) -> Result<Option<f64>, Error> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Number(value)) if value.is_finite() => Ok(Some(*value)),
-            Some(Value::Integer(value)) => Ok(Some(*value as f64)),
-            Some(value) => Err(self.wrong(key, "a number", value)),
-        }
-    }
-
-    /// Refuses keys of the architecture that nobody reads, unless they are off.
-    fn refuse_unknown(&self) -> Result<(), Error> {
-        let prefix = format!("{}.", self.architecture);
-        for (name, value) in self.gguf.header().metadata() {
-            let Some(key) = name.strip_prefix(&prefix) else {
-                continue;
-            };
-            let known = COMMON.contains(&key) || own(self.architecture).contains(&key);
-            let off = match value {
-                Value::Integer(value) => *value == 0,
-                Value::Number(value) => *value == 0.0,
-                Value::Flag(value) => !value,
-                Value::Text(text) => text.is_empty(),
-                Value::List(list) => list.is_empty(),
-            };
-            if !known && !off {
-                return Err(self
-                    .unsupported(key, value)
-                    .hint("fracture does not know this key; it may be one of a newer llama.cpp"));
-            }
-        }
-        if self.get("attention.causal") == Some(&Value::Flag(false)) {
-            return Err(self.unsupported("attention.causal", false));
-        }
-        Ok(())
-    }
-
+impl Keys<'_> {
     /// The fields of a `config.json`, but for what stretches the rotary embedding.
     fn fields(&self) -> Result<Map<String, Json>, Error> {
         let (hidden, heads) = (self.count("embedding_length")?, self.count("attention.head_count")?);
@@ -332,11 +162,6 @@ impl<'a> Keys<'a> {
         })
     }
 
-    /// How many dimensions of a head turn.
-    fn rotated(&self, head_dim: usize) -> Result<usize, Error> {
-        Ok(self.maybe_count("rope.dimension_count")?.unwrap_or(head_dim))
-    }
-
     /// What Gemma scales attention by. No file says so; as llama.cpp does, the largest models are known by their depth.
     fn query_scalar(&self, layers: usize, hidden: usize, heads: usize, head_dim: usize) -> usize {
         match (self.architecture, layers) {
@@ -364,102 +189,5 @@ impl<'a> Keys<'a> {
         Ok((0..layers)
             .map(|layer| name(every == 0 || layer % every < every - 1))
             .collect())
-    }
-
-    /// Divisors that the file holds as a tensor: Llama 3's, and the short list of LongRoPE.
-    fn long_factors(&self) -> Result<Option<Long>, Error> {
-        let head_dim = match self.maybe_count("attention.key_length")? {
-            Some(length) => length,
-            None => self.count("embedding_length")? / self.count("attention.head_count")?,
-        };
-        let pairs = self.rotated(head_dim)? / 2;
-        let short = self.gguf.small("rope_factors_short.weight", pairs)?;
-        let freqs = self.gguf.small("rope_freqs.weight", pairs)?;
-        let kind = self.scaling_type()?;
-        let Some(factors) = short.as_ref().or(freqs.as_ref()) else {
-            return match kind {
-                Some("longrope") => Err(self
-                    .unsupported("rope.scaling.type", "longrope")
-                    .cause("the file has no tensor rope_factors_short.weight")),
-                _ => Ok(None),
-            };
-        };
-        if factors.iter().any(|factor| !(*factor > 0.0 && factor.is_finite())) {
-            let place = self.gguf.path().display();
-            return Err(Error::input(format!(
-                "{place}: a divisor of the rotary frequencies is not above zero"
-            )));
-        }
-        match kind {
-            None | Some("none" | "longrope") => {}
-            Some(other) => {
-                let cause = format!("`{other}`, with divisors in a tensor beside it,");
-                return Err(self.unsupported("rope.scaling.type", cause));
-            }
-        }
-        let amplitude = match short {
-            Some(_) => self.number("rope.scaling.attn_factor")?.unwrap_or(1.0),
-            None => 1.0,
-        };
-        Ok(Some(Long {
-            factors: factors.iter().map(|factor| f64::from(*factor)).collect(),
-            amplitude,
-            // Beyond it other divisors hold, which would change the keys already cached.
-            context: match short {
-                Some(_) => self.maybe_count("rope.scaling.original_context_length")?,
-                None => None,
-            },
-        }))
-    }
-
-    fn scaling_type(&self) -> Result<Option<&'a str>, Error> {
-        match self.get("rope.scaling.type") {
-            None => Ok(None),
-            Some(Value::Text(kind)) => Ok(Some(kind)),
-            Some(value) => Err(self.wrong("rope.scaling.type", "text", value)),
-        }
-    }
-
-    /// `rope_scaling` of a `config.json`.
-    fn scaling(&self) -> Result<Option<Json>, Error> {
-        let factor = match self.number("rope.scaling.factor")? {
-            Some(factor) => Some(factor),
-            None => self.number("rope.scale_linear")?,
-        };
-        let factor = factor.filter(|factor| *factor != 0.0);
-        let kind = match (self.scaling_type()?, factor) {
-            (None | Some("none"), None) | (Some("none"), _) => return Ok(None),
-            (None | Some("linear"), None | Some(1.0)) => return Ok(None),
-            (None, Some(_)) => "linear",
-            (Some(kind), _) => kind,
-        };
-        let factor = factor.ok_or_else(|| self.missing("rope.scaling.factor"))?;
-        match kind {
-            "linear" => Ok(Some(json!({"rope_type": "linear", "factor": factor}))),
-            "yarn" => {
-                let own = self.number("rope.scaling.attn_factor")?.unwrap_or(1.0);
-                let mut scaling = json!({
-                    "rope_type": "yarn",
-                    "factor": factor,
-                    "attention_factor": own * (1.0 + 0.1 * libm::log(factor.max(1.0))),
-                });
-                for (field, key) in [
-                    (
-                        "original_max_position_embeddings",
-                        "rope.scaling.original_context_length",
-                    ),
-                    ("beta_fast", "rope.scaling.yarn_beta_fast"),
-                    ("beta_slow", "rope.scaling.yarn_beta_slow"),
-                ] {
-                    if let Some(value) = self.number(key)? {
-                        scaling[field] = json!(value);
-                    }
-                }
-                Ok(Some(scaling))
-            }
-            other => Err(self
-                .unsupported("rope.scaling.type", format!("`{other}`"))
-                .hint("none, linear, yarn and longrope are supported")),
-        }
     }
 }

@@ -7,8 +7,10 @@
 mod config;
 mod format;
 mod header;
+mod keys;
 mod names;
 mod reader;
+mod rope;
 mod tokenizer;
 mod vocabulary;
 mod weights;

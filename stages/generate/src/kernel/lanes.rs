@@ -5,6 +5,8 @@
 //! `i + (i+8)`, then `i + (i+4)`, `i + (i+2)`, `i + (i+1)`. So the bits of a result depend neither on the unit nor on
 //! how rows are tiled.
 
+use half::{bf16, f16};
+
 /// How many lanes an accumulator has on every unit.
 pub(crate) const LANES: usize = 16;
 
@@ -31,10 +33,14 @@ impl Unit {
                 && std::arch::is_x86_feature_detected!("avx512dq")
                 && std::arch::is_x86_feature_detected!("avx512bw")
                 && std::arch::is_x86_feature_detected!("fma")
+                && std::arch::is_x86_feature_detected!("f16c")
             {
                 return Self(UnitKind::Avx512);
             }
-            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+            if std::arch::is_x86_feature_detected!("avx2")
+                && std::arch::is_x86_feature_detected!("fma")
+                && std::arch::is_x86_feature_detected!("f16c")
+            {
                 return Self(UnitKind::Avx2);
             }
         }
@@ -90,12 +96,19 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load(from: *const f32) -> Self;
     /// The first `count` lanes from memory, the others zero.
     unsafe fn load_part(from: *const f32, count: usize) -> Self;
+    /// Sixteen half-precision numbers, widened exactly.
+    unsafe fn load_f16(from: *const f16) -> Self;
+    /// Sixteen bfloat16 numbers, widened exactly.
+    unsafe fn load_bf16(from: *const bf16) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn store_part(self, to: *mut f32, count: usize);
     /// `a * b + self`, rounded once.
     unsafe fn fma(self, a: Self, b: Self) -> Self;
     /// The lanes added in the fixed tree.
     unsafe fn sum(self) -> f32;
+    /// Asks for the cache line of an address, of whatever memory it is, into the second-level cache.
+    #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
     /// [`Lanes::sum`] of four accumulators.
     #[inline(always)]
     unsafe fn sum4(of: [Self; 4]) -> [f32; 4] {
@@ -128,6 +141,14 @@ impl Lanes for Portable {
         Self(lanes)
     }
     #[inline(always)]
+    unsafe fn load_f16(from: *const f16) -> Self {
+        Self(unsafe { from.cast::<[f16; LANES]>().read_unaligned() }.map(f16::to_f32))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const bf16) -> Self {
+        Self(unsafe { from.cast::<[bf16; LANES]>().read_unaligned() }.map(bf16::to_f32))
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
     }
@@ -154,6 +175,7 @@ pub(crate) use x86::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{LANES, Lanes};
+    use half::{bf16, f16};
     use std::arch::x86_64::*;
 
     /// One AVX-512 register.
@@ -177,6 +199,21 @@ mod x86 {
         #[inline(always)]
         unsafe fn load_part(from: *const f32, count: usize) -> Self {
             Self(unsafe { _mm512_maskz_loadu_ps((1u16 << count) - 1, from) })
+        }
+        #[inline(always)]
+        unsafe fn load_f16(from: *const f16) -> Self {
+            unsafe { Self(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn load_bf16(from: *const bf16) -> Self {
+            unsafe {
+                let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+                Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(at: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
@@ -240,6 +277,30 @@ mod x86 {
                 std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count);
                 Self::load(lanes.as_ptr())
             }
+        }
+        #[inline(always)]
+        unsafe fn load_f16(from: *const f16) -> Self {
+            unsafe {
+                Self(
+                    _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+                    _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast())),
+                )
+            }
+        }
+        #[inline(always)]
+        unsafe fn load_bf16(from: *const bf16) -> Self {
+            unsafe {
+                let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+                let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(8).cast()));
+                Self(
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+                )
+            }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(at: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {

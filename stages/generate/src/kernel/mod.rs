@@ -5,17 +5,22 @@
 //! are the same alone and in a batch of 64, on one thread and on two, on AVX-512, on AVX2 and in portable code.
 
 mod attention;
+mod element;
 mod elementwise;
 mod lanes;
 mod product;
 mod quantised;
+mod team;
+mod tile;
 
-pub(crate) use attention::{Head, Part, attend};
+pub(crate) use attention::{Head, Part, Seen, attend};
+pub(crate) use element::Matrix;
 pub use elementwise::Activation;
 pub(crate) use elementwise::{exp_shifted, gate, maximum, rms_norm, soft_cap};
 pub use lanes::Unit;
 pub(crate) use product::{Shape, product};
 pub(crate) use quantised::{Order, Packed, can_be_packed, packed_product, unpack_row};
+pub(crate) use team::{Team, scatter, scatter_mut};
 
 /// Defines a function that runs a generic kernel on the chosen [`Unit`].
 ///
@@ -27,13 +32,13 @@ macro_rules! on_unit {
         unsafe fn $name(unit: $crate::kernel::Unit, $($arg: $type),*) $(-> $result)? {
             use $crate::kernel::lanes::UnitKind;
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+            #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,f16c")]
             #[allow(clippy::too_many_arguments)]
             unsafe fn avx512($($arg: $type),*) $(-> $result)? {
                 unsafe { $body::<$crate::kernel::lanes::Avx512>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,f16c")]
             #[allow(clippy::too_many_arguments)]
             unsafe fn avx2($($arg: $type),*) $(-> $result)? {
                 unsafe { $body::<$crate::kernel::lanes::Avx2>($($arg),*) }

@@ -1,15 +1,21 @@
 //! `out = x · Wᵀ`, each output one dot product in a fixed order.
 
+use super::element::{Element, Matrix};
 use super::lanes::{LANES, Lanes};
+use super::team::scatter;
+use super::tile::{self, Block, COLUMNS};
 use super::{Unit, on_unit};
-use rayon::prelude::*;
+use half::{bf16, f16};
+use std::cell::RefCell;
 
-/// Rows of `x` that are taken together, so that they stay in the second-level cache while weights pass by.
-const ROW_BLOCK: usize = 96;
-/// Columns of a tile.
-const COLUMNS: usize = 4;
-/// Multiply-adds below which another thread costs more than it brings.
-const WORK_PER_THREAD: usize = 1 << 16;
+/// Bytes of packed rows that are taken together, so that they stay in the second-level cache while weights pass by.
+const ROW_BYTES: usize = 400 << 10;
+/// Multiply-adds below which a piece of its own costs more than it brings.
+const WORK_PER_PIECE: usize = 1 << 15;
+/// Pieces for each thread, so that one that was held up leaves its share to the others.
+const PIECES_PER_THREAD: usize = 4;
+/// Columns of a piece at least.
+const LEAST_COLUMNS: usize = 16;
 
 /// The shape of a product: `x [rows, inner]`, `w [columns, inner]`, `out [rows, columns]`, all row-major.
 #[derive(Debug, Clone, Copy)]
@@ -19,41 +25,27 @@ pub(crate) struct Shape {
     pub inner: usize,
 }
 
-/// `out[r][c] = Σ_i x[r][i] · w[c][i]`, spread over at most `threads` threads of the current rayon pool.
+/// `out[r][c] = Σ_i x[r][i] · w[c][i]`, spread over at most `threads` threads of the team that is installed.
 ///
 /// # Panics
 /// When a slice is shorter than `shape` says.
-pub(crate) fn product(unit: Unit, x: &[f32], w: &[f32], out: &mut [f32], shape: Shape, threads: usize) {
+pub(crate) fn product(unit: Unit, x: &[f32], w: Matrix<'_>, out: &mut [f32], shape: Shape, threads: usize) {
     let Shape { rows, columns, inner } = shape;
     assert!(
         x.len() >= rows * inner && w.len() >= columns * inner && out.len() >= rows * columns,
         "{shape:?}"
     );
-    let work = rows * columns * inner;
-    let pieces = threads.min(work / WORK_PER_THREAD).max(1);
-    let whole = Block {
-        x: x.as_ptr(),
-        rows,
-        w: w.as_ptr(),
-        columns,
-        inner,
-        out: out.as_mut_ptr(),
-        stride: columns,
-    };
-    if pieces == 1 {
-        // SAFETY: the lengths were checked above.
-        unsafe { block(unit, whole) };
-        return;
+    // SAFETY: the lengths were checked above.
+    unsafe {
+        match w {
+            Matrix::F32(w) => spread(unit, x, w.as_ptr(), out, shape, threads, fill_f32),
+            Matrix::F16(w) => spread(unit, x, w.as_ptr(), out, shape, threads, fill_f16),
+            Matrix::Bf16(w) => spread(unit, x, w.as_ptr(), out, shape, threads, fill_bf16),
+        }
     }
-    let width = columns.div_ceil(pieces).next_multiple_of(COLUMNS);
-    (0..columns.div_ceil(width)).into_par_iter().for_each(|piece| {
-        let from = piece * width;
-        // SAFETY: inside the checked lengths; pieces write to columns of their own.
-        unsafe { block(unit, whole.narrow(from, width.min(columns - from))) };
-    });
 }
 
-/// [`product`] on one thread, with rows of `out` that are `stride` apart.
+/// [`product`] with `f32` weights on one thread, with rows of `out` that are `stride` apart.
 ///
 /// # Panics
 /// When a slice is shorter than the shape and the stride say.
@@ -67,17 +59,8 @@ pub(super) fn product_strided(unit: Unit, x: &[f32], w: &[f32], out: &mut [f32],
         columns <= stride && out.len() >= (rows - 1) * stride + columns,
         "{shape:?} {stride}"
     );
-    let whole = Block {
-        x: x.as_ptr(),
-        rows,
-        w: w.as_ptr(),
-        columns,
-        inner,
-        out: out.as_mut_ptr(),
-        stride,
-    };
     // SAFETY: the lengths were checked above.
-    unsafe { block(unit, whole) };
+    unsafe { product_at(unit, x.as_ptr(), w.as_ptr(), out.as_mut_ptr(), shape, stride) };
 }
 
 /// [`product_strided`] on pointers, for threads that share `out` column by column.
@@ -86,156 +69,141 @@ pub(super) fn product_strided(unit: Unit, x: &[f32], w: &[f32], out: &mut [f32],
 /// The pointers are valid for the shape and the stride, and nobody else writes to these columns.
 pub(super) unsafe fn product_at(unit: Unit, x: *const f32, w: *const f32, out: *mut f32, shape: Shape, stride: usize) {
     let Shape { rows, columns, inner } = shape;
-    let whole = Block {
-        x,
-        rows,
-        w,
-        columns,
-        inner,
-        out,
-        stride,
-    };
-    // SAFETY: the caller's promise.
-    unsafe { block(unit, whole) };
-}
-
-/// A rectangle of the result.
-#[derive(Clone, Copy)]
-struct Block {
-    x: *const f32,
-    rows: usize,
-    w: *const f32,
-    columns: usize,
-    inner: usize,
-    out: *mut f32,
-    stride: usize,
-}
-
-// SAFETY: threads that share a block read `x` and `w` and write to columns of their own.
-unsafe impl Sync for Block {}
-unsafe impl Send for Block {}
-
-impl Block {
-    /// `count` columns starting at `from`.
-    ///
-    /// # Safety
-    /// They lie inside the block.
-    unsafe fn narrow(&self, from: usize, count: usize) -> Self {
+    PACKED.with_borrow_mut(|packed| {
+        let room = packed.room(tile::packed_len(rows, inner));
+        // SAFETY: the caller's promise.
         unsafe {
-            Self {
-                w: self.w.add(from * self.inner),
-                out: self.out.add(from),
-                columns: count,
-                ..*self
-            }
+            pack(unit, x, rows, inner, room);
+            let whole = Block {
+                x: room.cast_const(),
+                rows,
+                w,
+                columns,
+                inner,
+                out,
+                stride,
+            };
+            with_strip(inner, |strip| fill_f32(unit, whole, strip));
         }
+    });
+}
+
+/// Packs rows block by block and hands out columns of each block.
+///
+/// # Safety
+/// The pointers and slices are as long as the shape says.
+unsafe fn spread<E: Element>(
+    unit: Unit,
+    x: &[f32],
+    w: *const E,
+    out: &mut [f32],
+    shape: Shape,
+    threads: usize,
+    fill: unsafe fn(Unit, Block<E>, *mut f32),
+) {
+    let Shape { rows, columns, inner } = shape;
+    if rows == 0 || columns == 0 || inner == 0 {
+        return out.fill(0.0);
     }
+    let height = (ROW_BYTES / size_of::<f32>() / inner).max(24) / 6 * 6;
+    PACKED.with_borrow_mut(|packed| {
+        let mut row = 0;
+        while row < rows {
+            let height = height.min(rows - row);
+            let room = packed.room(tile::packed_len(height, inner));
+            // SAFETY: the rows and columns named lie inside what the caller gave; pieces write to columns of their own.
+            unsafe {
+                pack(unit, x.as_ptr().add(row * inner), height, inner, room);
+                let whole = Block {
+                    x: room.cast_const(),
+                    rows: height,
+                    w,
+                    columns,
+                    inner,
+                    out: out.as_mut_ptr().add(row * columns),
+                    stride: columns,
+                };
+                let pieces = match threads {
+                    1 => 1,
+                    _ => (threads * PIECES_PER_THREAD)
+                        .min(height * columns * inner / WORK_PER_PIECE)
+                        .min(columns / LEAST_COLUMNS)
+                        .max(1),
+                };
+                let width = columns.div_ceil(pieces).next_multiple_of(COLUMNS);
+                scatter(threads, columns.div_ceil(width), |piece| {
+                    let from = piece * width;
+                    let part = whole.narrow(from, width.min(columns - from));
+                    with_strip(inner, |strip| fill(unit, part, strip));
+                });
+            }
+            row += height;
+        }
+    });
+}
+
+/// Memory that begins on a cache line and is used again.
+#[derive(Default)]
+struct Scratch(Vec<Line>);
+
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[expect(dead_code, reason = "read and written through pointers")] [f32; LANES]);
+
+impl Scratch {
+    /// Room for `length` values; what it holds is left over.
+    fn room(&mut self, length: usize) -> *mut f32 {
+        let lines = length.div_ceil(LANES);
+        if self.0.len() < lines {
+            self.0.resize(lines, Line([0.0; LANES]));
+        }
+        self.0.as_mut_ptr().cast()
+    }
+}
+
+thread_local! {
+    /// The packed rows of the product that this thread gives out.
+    static PACKED: RefCell<Scratch> = const { RefCell::new(Scratch(Vec::new())) };
+    /// The packed columns that this thread works on.
+    static STRIP: RefCell<Scratch> = const { RefCell::new(Scratch(Vec::new())) };
+}
+
+fn with_strip(inner: usize, work: impl FnOnce(*mut f32)) {
+    STRIP.with_borrow_mut(|strip| work(strip.room(tile::packed_len(COLUMNS, inner))));
 }
 
 on_unit! {
-    /// # Safety
-    /// The pointers of the block are valid for its shape, and nobody else writes to its rectangle.
-    unsafe fn block = block_body(block: Block)
+    unsafe fn pack = pack_body(x: *const f32, rows: usize, inner: usize, out: *mut f32)
 }
 
 #[inline(always)]
-unsafe fn block_body<V: Lanes>(block: Block) {
-    let mut row = 0;
-    while row < block.rows {
-        let rows = ROW_BLOCK.min(block.rows - row);
-        // SAFETY: rows and columns stay inside the block.
-        unsafe {
-            let x = block.x.add(row * block.inner);
-            let out = block.out.add(row * block.stride);
-            let mut column = 0;
-            while column + COLUMNS <= block.columns {
-                let w = block.w.add(column * block.inner);
-                strip::<V, COLUMNS>(x, rows, w, block.inner, out.add(column), block.stride);
-                column += COLUMNS;
-            }
-            while column < block.columns {
-                let w = block.w.add(column * block.inner);
-                strip::<V, 1>(x, rows, w, block.inner, out.add(column), block.stride);
-                column += 1;
-            }
-        }
-        row += rows;
-    }
+unsafe fn pack_body<V: Lanes>(x: *const f32, rows: usize, inner: usize, out: *mut f32) {
+    unsafe { tile::pack_rows::<V>(x, rows, inner, out) }
 }
 
-/// All rows against `C` columns, in tiles that the unit's registers hold.
-#[inline(always)]
-unsafe fn strip<V: Lanes, const C: usize>(
-    x: *const f32,
-    rows: usize,
-    w: *const f32,
-    inner: usize,
-    out: *mut f32,
-    stride: usize,
-) {
-    let mut row = 0;
-    while row < rows {
-        let take = V::ROWS.min(rows - row);
-        // SAFETY: `take` rows are left.
-        unsafe {
-            let (x, out) = (x.add(row * inner), out.add(row * stride));
-            match take {
-                6 => tile::<V, 6, C>(x, w, inner, out, stride),
-                5 => tile::<V, 5, C>(x, w, inner, out, stride),
-                4 => tile::<V, 4, C>(x, w, inner, out, stride),
-                3 => tile::<V, 3, C>(x, w, inner, out, stride),
-                2 => tile::<V, 2, C>(x, w, inner, out, stride),
-                _ => tile::<V, 1, C>(x, w, inner, out, stride),
-            }
-        }
-        row += take;
-    }
+on_unit! {
+    unsafe fn fill_f32 = fill_f32_body(block: Block<f32>, strip: *mut f32)
 }
 
-/// `R` rows against `C` columns. The order of each dot product does not depend on `R` and `C`.
 #[inline(always)]
-unsafe fn tile<V: Lanes, const R: usize, const C: usize>(
-    x: *const f32,
-    w: *const f32,
-    inner: usize,
-    out: *mut f32,
-    stride: usize,
-) {
-    // SAFETY: the caller's rows and columns are `inner` long each.
-    unsafe {
-        let mut sums = [[V::zero(); C]; R];
-        let mut i = 0;
-        while i + LANES <= inner {
-            let mut weights = [V::zero(); C];
-            for (c, weight) in weights.iter_mut().enumerate() {
-                *weight = V::load(w.add(c * inner + i));
-            }
-            for (r, row) in sums.iter_mut().enumerate() {
-                let value = V::load(x.add(r * inner + i));
-                for (sum, weight) in row.iter_mut().zip(weights) {
-                    *sum = sum.fma(value, weight);
-                }
-            }
-            i += LANES;
-        }
-        if i < inner {
-            for (r, row) in sums.iter_mut().enumerate() {
-                let value = V::load_part(x.add(r * inner + i), inner - i);
-                for (c, sum) in row.iter_mut().enumerate() {
-                    *sum = sum.fma(value, V::load_part(w.add(c * inner + i), inner - i));
-                }
-            }
-        }
-        for (r, row) in sums.iter().enumerate() {
-            let to = out.add(r * stride);
-            if C == COLUMNS {
-                let four = V::sum4([row[0], row[1 % C], row[2 % C], row[3 % C]]);
-                to.cast::<[f32; COLUMNS]>().write_unaligned(four);
-            } else {
-                for (c, sum) in row.iter().enumerate() {
-                    *to.add(c) = sum.sum();
-                }
-            }
-        }
-    }
+unsafe fn fill_f32_body<V: Lanes>(block: Block<f32>, strip: *mut f32) {
+    unsafe { tile::fill::<V, f32>(block, strip) }
+}
+
+on_unit! {
+    unsafe fn fill_f16 = fill_f16_body(block: Block<f16>, strip: *mut f32)
+}
+
+#[inline(always)]
+unsafe fn fill_f16_body<V: Lanes>(block: Block<f16>, strip: *mut f32) {
+    unsafe { tile::fill::<V, f16>(block, strip) }
+}
+
+on_unit! {
+    unsafe fn fill_bf16 = fill_bf16_body(block: Block<bf16>, strip: *mut f32)
+}
+
+#[inline(always)]
+unsafe fn fill_bf16_body<V: Lanes>(block: Block<bf16>, strip: *mut f32) {
+    unsafe { tile::fill::<V, bf16>(block, strip) }
 }

@@ -29,6 +29,7 @@ fn dot(x: &[f32], w: &[f32]) -> f32 {
 
 #[test]
 fn a_product_is_its_definition_on_every_unit_in_every_shape() {
+    let teams = [1, 2, 5].map(|threads| Team::new(threads).unwrap());
     for (rows, columns, inner) in [
         (1, 1, 1),
         (1, 9, 16),
@@ -44,9 +45,10 @@ fn a_product_is_its_definition_on_every_unit_in_every_shape() {
             .flat_map(|x| w.chunks_exact(inner).map(|w| dot(x, w)).collect::<Vec<_>>())
             .collect();
         for unit in Unit::all() {
-            for threads in [1, 2, 5] {
+            for (threads, team) in [1, 2, 5].into_iter().zip(&teams) {
                 let mut out = vec![f32::NAN; rows * columns];
-                product(unit, &x, &w, &mut out, Shape { rows, columns, inner }, threads);
+                let shape = Shape { rows, columns, inner };
+                team.install(|| product(unit, &x, Matrix::F32(&w), &mut out, shape, threads));
                 assert_eq!(
                     bits(&out),
                     bits(&wanted),
@@ -132,18 +134,20 @@ fn attention_is_a_softmax_mean_however_positions_are_cut() {
         cap: None,
     };
     let run = |unit, cuts: &[usize]| {
-        let mut parts = Vec::new();
-        let mut from = 0;
-        for &to in cuts.iter().chain([&span]) {
-            let range = from * head_dim..to * head_dim;
-            parts.push(Part {
-                keys: &keys[range.clone()],
-                values: &values[range],
-            });
-            from = to;
-        }
+        let mut seen = Seen::default();
+        seen.row(|parts| {
+            let mut from = 0;
+            for &to in cuts.iter().chain([&span]) {
+                let range = from * head_dim..to * head_dim;
+                parts.push(Part {
+                    keys: &keys[range.clone()],
+                    values: &values[range],
+                });
+                from = to;
+            }
+        });
         let mut out = vec![0.0; group * head_dim];
-        attend(unit, head, &queries, &parts, &mut Vec::new(), &mut out);
+        attend(unit, head, &queries, &seen, &mut Vec::new(), &mut out);
         out
     };
     let units = Unit::all();
@@ -174,5 +178,100 @@ fn attention_is_a_softmax_mean_however_positions_are_cut() {
                 .sum();
             assert!((f64::from(whole[g * head_dim + d]) - exact).abs() < 1e-5);
         }
+    }
+}
+
+/// Rows that begin alike go through their beginning together; each gets the bits that it gets alone.
+#[test]
+fn attention_of_rows_together_is_that_of_each_alone() {
+    let (group, head_dim, span, rows) = (2, 68, 41, 9);
+    let width = group * head_dim;
+    let (queries, keys, values) = (
+        noise("q", rows * width),
+        noise("k", 2 * span * head_dim),
+        noise("v", 2 * span * head_dim),
+    );
+    let head = Head {
+        group,
+        head_dim,
+        cap: Some(1.5),
+    };
+    let part = |from: usize, to: usize| Part {
+        keys: &keys[from * head_dim..to * head_dim],
+        values: &values[from * head_dim..to * head_dim],
+    };
+    // Positions of one prompt, samples of one prompt, rows that have nothing or only a piece in common.
+    let positions = |row: usize| vec![part(3, 20 + row)];
+    let samples = |row: usize| vec![part(0, 17), part(17, 30), part(40 + row, 41 + 2 * row)];
+    let mixed = |row: usize| match row % 3 {
+        0 => vec![part(0, 9 + row), part(45, 47)],
+        1 => vec![part(0, 9), part(30, 31)],
+        _ => vec![part(row, 20)],
+    };
+    for number in 0..3 {
+        let scene = |row: usize| match number {
+            0 => positions(row),
+            1 => samples(row),
+            _ => mixed(row),
+        };
+        for unit in Unit::all() {
+            let run = |rows: std::ops::Range<usize>| {
+                let mut seen = Seen::default();
+                rows.clone().for_each(|row| seen.row(|parts| parts.extend(scene(row))));
+                let mut out = vec![f32::NAN; rows.len() * width];
+                let queries = &queries[rows.start * width..rows.end * width];
+                attend(unit, head, queries, &seen, &mut vec![f32::NAN; 7], &mut out);
+                out
+            };
+            let alone: Vec<f32> = (0..rows).flat_map(|row| run(row..row + 1)).collect();
+            assert!(alone.iter().all(|value| value.is_finite()));
+            assert_eq!(bits(&run(0..rows)), bits(&alone), "scene {number} {}", unit.name());
+        }
+    }
+}
+
+#[test]
+fn a_team_does_each_piece_once_and_outlives_a_panic() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    for threads in [1, 2, 3] {
+        let team = Team::new(threads).unwrap();
+        team.install(|| {
+            for pieces in [0, 1, 2, 7, 100].into_iter().cycle().take(2_000) {
+                let done: Vec<AtomicUsize> = (0..pieces).map(|_| AtomicUsize::new(0)).collect();
+                scatter(threads, pieces, |piece| {
+                    done[piece].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(done.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+            }
+            let mut items: Vec<usize> = vec![0; 23];
+            scatter_mut(threads, &mut items, 5, |number, run| {
+                // What a piece gives out itself it does itself.
+                scatter_mut(threads, run, 1, |at, item| item[0] = 5 * number + at);
+            });
+            assert!(items.iter().enumerate().all(|(at, item)| at == *item));
+            // A team works for one thread; another one that would have it works alone.
+            std::thread::scope(|scope| {
+                let other = scope.spawn(|| {
+                    let own = std::thread::current().id();
+                    team.install(|| scatter(threads, 9, |_| assert_eq!(std::thread::current().id(), own)));
+                });
+                scatter(threads, 50, |_| std::thread::yield_now());
+                other.join().unwrap();
+            });
+            let panic = std::panic::catch_unwind(|| scatter(threads, 8, |piece| assert_ne!(piece, 3)));
+            assert!(panic.is_err());
+            let sum = AtomicUsize::new(0);
+            scatter(threads, 8, |piece| {
+                sum.fetch_add(piece, Ordering::Relaxed);
+            });
+            assert_eq!(sum.into_inner(), 28);
+            // Long enough for helpers to fall asleep.
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            let sum = AtomicUsize::new(0);
+            scatter(threads, 8, |piece| {
+                sum.fetch_add(piece, Ordering::Relaxed);
+            });
+            assert_eq!(sum.into_inner(), 28);
+        });
     }
 }

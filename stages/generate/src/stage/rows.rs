@@ -112,9 +112,8 @@ impl RowWise for GenerateStage {
 
     fn open(&self, open: &Open<'_>) -> Result<Box<dyn Executor>, Error> {
         let options = Options {
-            threads: Some(open.threads.max(1)),
             device: self.settings.device,
-            ..Options::default()
+            ..Options::of_run(open.threads)?
         };
         let engine = Engine::load(self.checkpoint(open.files)?, &self.text_options(open.files)?, options)?;
         Ok(Box::new(GenerateExecutor::new(engine, &self.model.name)))

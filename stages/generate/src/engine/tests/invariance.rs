@@ -113,6 +113,75 @@ fn a_row_alone_in_seven_and_in_sixty_four() {
     }
 }
 
+/// What was killed on the way is done anew by an engine that has only the rest to do.
+#[test]
+fn cut_off_and_resumed_gives_the_same_bits() {
+    let rows = requests(30);
+    let model = || random_model(serde_json::json!({}));
+    let whole = run_all(&mut Engine::new(model(), byte_text(), options(2)).unwrap(), &rows);
+    for steps in [1, 6, 14] {
+        let mut results: Vec<Option<Finished>> = vec![None; rows.len()];
+        let mut engine = Engine::new(model(), byte_text(), options(2)).unwrap();
+        for (ticket, row) in rows.iter().enumerate() {
+            engine.submit(ticket as u64, row.clone()).unwrap();
+        }
+        for _ in 0..steps {
+            engine
+                .step(&mut |ticket, row| results[ticket as usize] = Some(row.unwrap()))
+                .unwrap();
+        }
+        drop(engine);
+        let left: Vec<usize> = (0..rows.len()).filter(|row| results[*row].is_none()).collect();
+        assert!(!left.is_empty() && (steps == 1 || left.len() < rows.len()));
+        let again: Vec<Request> = left.iter().map(|row| rows[*row].clone()).collect();
+        let mut engine = Engine::new(model(), byte_text(), options(1)).unwrap();
+        for (row, finished) in left.iter().zip(run_all(&mut engine, &again)) {
+            results[*row] = Some(finished);
+        }
+        let resumed: Vec<Finished> = results.into_iter().map(Option::unwrap).collect();
+        assert_same(&whole, &resumed, &format!("cut off after {steps} steps"));
+    }
+}
+
+/// A checkpoint in half precision gives what the same numbers in f32 give.
+#[test]
+fn weights_in_half_precision_give_the_bits_of_converted_ones() {
+    let rows = requests(8);
+    for dtype in [DType::BF16, DType::F16] {
+        let own = random_model_of(serde_json::json!({}), |tensor| tensor.to_dtype(dtype).unwrap());
+        let wide = random_model_of(serde_json::json!({}), |tensor| {
+            tensor.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap()
+        });
+        let [own, wide] =
+            [own, wide].map(|model| run_all(&mut Engine::new(model, byte_text(), options(2)).unwrap(), &rows));
+        assert_same(&wide, &own, &format!("{dtype:?}"));
+    }
+}
+
+/// A prompt of several blocks, cut wherever others share its beginning.
+#[test]
+fn long_prompts_give_the_same_bits_however_they_are_cut() {
+    let long: Vec<u32> = (0..1300).map(|i| (i * i + 7 * i) % 128).collect();
+    let rows: Vec<Request> = [1300, 40, 700, 1300, 1297]
+        .into_iter()
+        .map(|length| request(&long[..length], Sampling::default(), &length.to_string(), 4))
+        .collect();
+    let run = |rows: &[Request], options| {
+        let model = random_model(serde_json::json!({"max_position_embeddings": 2048}));
+        run_all(&mut Engine::new(model, byte_text(), options).unwrap(), rows)
+    };
+    let alone: Vec<Finished> = rows
+        .iter()
+        .flat_map(|row| run(std::slice::from_ref(row), options(1)))
+        .collect();
+    assert_same(&alone, &run(&rows, options(2)), "shared");
+    let apart = Options {
+        share_prefixes: false,
+        ..options(2)
+    };
+    assert_same(&alone, &run(&rows, apart), "not shared");
+}
+
 #[test]
 fn narrower_units_give_the_same_bits() {
     let rows = requests(9);
@@ -154,6 +223,29 @@ fn the_budget_holds_and_what_is_idle_makes_room() {
     }
     assert_eq!(ended, rows.len());
     assert_eq!(engine.room(), 200);
+}
+
+#[test]
+fn the_budget_is_the_users() {
+    use std::ffi::OsStr;
+    let of = |text: Option<&str>| Options::with_budget(2, text.map(OsStr::new));
+    assert_eq!(of(None).unwrap().max_batch_tokens, Options::default().max_batch_tokens);
+    let options = of(Some("200")).unwrap();
+    assert_eq!((options.max_batch_tokens, options.threads), (200, Some(2)));
+    for wrong in ["", "0", "-1", "many", "99999999999"] {
+        let error = of(Some(wrong)).unwrap_err();
+        assert!(error.to_string().contains("FRACTURE_MAX_BATCH_TOKENS"), "{error}");
+    }
+    let mut engine = Engine::new(random_model(serde_json::json!({})), byte_text(), options).unwrap();
+    let error = engine
+        .submit(0, request(&[1; 190], Sampling::default(), "x", 11))
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("190 tokens and its answer of 11 exceed the 200"),
+        "{error}"
+    );
 }
 
 #[test]

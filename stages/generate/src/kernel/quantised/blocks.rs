@@ -196,7 +196,8 @@ unsafe fn quarters<V: Unpack>(from: *const u8, part: usize) -> V::Ints {
     }
 }
 
-/// 128 bytes of low halves, 64 bytes of upper two bits, sixteen scales `i8`, a scale `f16`: `scale · scale · (q - 32)`.
+/// 128 bytes of low halves, 64 bytes of upper two bits, sixteen scales `i8`, a scale `f16`:
+/// `scale · scale · (q - 32)`.
 pub(super) struct Q6K;
 
 impl Blocks for Q6K {

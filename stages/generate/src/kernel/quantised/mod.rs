@@ -9,10 +9,10 @@ mod unpack;
 
 use super::lanes::LANES;
 use super::product::product_at;
+use super::team::scatter;
 use super::{Shape, Unit, on_unit};
 use crate::gguf::Format;
 use blocks::{Bf16, Blocks, F16, Q4_0, Q4K, Q5_0, Q5K, Q6K, Q8_0};
-use rayon::prelude::*;
 use std::cell::RefCell;
 use unpack::Unpack;
 
@@ -22,6 +22,8 @@ const COLUMNS: usize = 4;
 const FEW: usize = 4;
 /// Values of a panel of unpacked columns.
 const PANEL: usize = 1 << 15;
+/// How far ahead of their use weights are asked for, in bytes.
+const AHEAD: usize = 2048;
 /// Multiply-adds below which another thread costs more than it brings.
 const WORK_PER_THREAD: usize = 1 << 16;
 
@@ -71,7 +73,7 @@ impl Packed<'_> {
     }
 }
 
-/// `out[r][c] = Σ_i x[r][i] · w[c][i]`, spread over at most `threads` threads of the current rayon pool.
+/// `out[r][c] = Σ_i x[r][i] · w[c][i]`, spread over at most `threads` threads of the team that is installed.
 ///
 /// # Panics
 /// When a slice is shorter than the shapes say, or the width is none of the format's.
@@ -99,7 +101,7 @@ pub(crate) fn packed_product(unit: Unit, x: &[f32], w: Packed<'_>, out: &mut [f3
         return;
     }
     let width = columns.div_ceil(pieces).next_multiple_of(COLUMNS);
-    (0..columns.div_ceil(width)).into_par_iter().for_each(|piece| {
+    scatter(threads, columns.div_ceil(width), |piece| {
         let from = piece * width;
         let to = columns.min(from + width);
         // SAFETY: inside the checked lengths; pieces write to columns of their own.
@@ -330,24 +332,23 @@ unsafe fn tile<V: Unpack, F: Blocks, const R: usize, const C: usize>(work: &Work
     // SAFETY: rows are `inner` long, which is whole blocks.
     unsafe {
         let mut sums = [[V::zero(); C]; R];
-        for block in 0..work.inner / F::WIDTH {
-            let mut at = w;
-            let mut shared = [F::shared::<V>(w[0].add(block * F::BYTES)); C];
-            for c in 0..C {
-                at[c] = w[c].add(block * F::BYTES);
-                shared[c] = F::shared::<V>(at[c]);
-            }
-            for part in 0..F::WIDTH / LANES {
-                let mut weights = [V::zero(); C];
-                for c in 0..C {
-                    weights[c] = F::weights(at[c], &shared[c], part);
-                }
-                for (r, row) in sums.iter_mut().enumerate() {
-                    let value = V::load(work.x.add(r * work.inner + block * F::WIDTH + part * LANES));
-                    for (sum, weight) in row.iter_mut().zip(weights) {
+        // One column after the other: only then does the processor fetch ahead.
+        for c in 0..C {
+            let mut column = [V::zero(); R];
+            for block in 0..work.inner / F::WIDTH {
+                let at = w[c].add(block * F::BYTES);
+                V::ask(at.wrapping_add(AHEAD));
+                let shared = F::shared::<V>(at);
+                for part in 0..F::WIDTH / LANES {
+                    let weight = F::weights(at, &shared, part);
+                    for (r, sum) in column.iter_mut().enumerate() {
+                        let value = V::load(work.x.add(r * work.inner + block * F::WIDTH + part * LANES));
                         *sum = sum.fma(value, weight);
                     }
                 }
+            }
+            for (sums, sum) in sums.iter_mut().zip(column) {
+                sums[c] = sum;
             }
         }
         for (r, row) in sums.iter().enumerate() {

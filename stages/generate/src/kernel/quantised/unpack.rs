@@ -32,6 +32,9 @@ pub(super) trait Unpack: Lanes {
     unsafe fn halves(from: *const u8) -> Self;
     /// Sixteen `bfloat16` numbers.
     unsafe fn brains(from: *const u8) -> Self;
+    /// Asks for the cache line of an address, of whatever memory it is.
+    #[inline(always)]
+    unsafe fn ask(_: *const u8) {}
     /// One half-precision number in all lanes.
     #[inline(always)]
     unsafe fn splat_half(from: *const u8) -> Self {
@@ -107,6 +110,10 @@ mod x86 {
     impl Unpack for Avx512 {
         type Ints = __m512i;
         #[inline(always)]
+        unsafe fn ask(at: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
+        #[inline(always)]
         unsafe fn unsigned(from: *const u8) -> Self::Ints {
             unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())) }
         }
@@ -162,6 +169,10 @@ mod x86 {
 
     impl Unpack for Avx2 {
         type Ints = (__m256i, __m256i);
+        #[inline(always)]
+        unsafe fn ask(at: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
         #[inline(always)]
         unsafe fn unsigned(from: *const u8) -> Self::Ints {
             unsafe {

@@ -41,7 +41,7 @@ pub fn relaxed(value: Value, file: bool) -> Value {
     let constrained = ["enum", "const", "pattern", "minLength", "format"]
         .iter()
         .any(|key| map.contains_key(*key));
-    let takes_text = |kind: &Value| kind == "string" && !(constrained && !file);
+    let takes_text = |kind: &Value| kind == "string" && (file || !constrained);
     let is_leaf = match map.get("type") {
         Some(Value::String(kind)) if kind == "object" || kind == "null" => false,
         Some(kind @ Value::String(_)) => !takes_text(kind),

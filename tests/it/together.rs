@@ -243,3 +243,50 @@ fn no_file_is_locked() {
         .collect();
     assert!(locks.is_empty(), "shared folders often have no locks: {locks:?}");
 }
+
+#[test]
+fn another_result_of_a_late_owner_is_kept_as_a_divergence_and_reported() {
+    let project = Project::shipped();
+    let own = "own.yaml";
+    // Each run of it gives another table, which no key knows.
+    project.write(
+        own,
+        "version: 1\nname: own\nstages:\n  draw:\n    uses: command\n    with:\n      run: [sh, -c, 'touch $HERE/begun; \
+         while [ ! -e $HERE/go ]; do sleep 0.02; done; (echo item; echo p$$) > $OUT/main.csv']\n      env: [HERE]\n",
+    );
+    let start = || {
+        let mut command = project.command(&["run", own, "--json", "--events", "json"]);
+        command.env("FRACTURE_PATIENCE", "1").env("HERE", project.root());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let wait_for = |name: &str| {
+        let begun = Instant::now();
+        while !project.path(name).exists() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{name} does not come");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let late = start();
+    wait_for("begun");
+    signal(&late, Signal::STOP);
+    fs::remove_file(project.path("begun")).unwrap();
+    let other = start();
+    wait_for("begun");
+    // The program of the suspended run goes on by itself.
+    project.write("go", "");
+    let output = other.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let stands = project.fracture(&["show", own, "draw", "--json"]).ok().stdout;
+    let checked = project.fracture(&["cache", "check", "--json"]).ok().json();
+    assert_eq!(checked["divergent"], serde_json::json!([]));
+    signal(&late, Signal::CONT);
+    let output = late.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success() && told.contains("kept as a divergence"),
+        "{told}"
+    );
+    let checked = project.fracture(&["cache", "check", "--json"]).ok().json();
+    assert_eq!(checked["divergent"], serde_json::json!(["draw"]));
+    assert_eq!(project.fracture(&["show", own, "draw", "--json"]).ok().stdout, stands);
+}

@@ -35,7 +35,7 @@ impl Blocks for F16 {
     unsafe fn shared<V: Unpack>(_: *const u8) {}
     #[inline(always)]
     unsafe fn weights<V: Unpack>(block: *const u8, (): &(), _: usize) -> V {
-        unsafe { V::halves(block) }
+        unsafe { V::load_f16(block.cast()) }
     }
 }
 
@@ -50,7 +50,7 @@ impl Blocks for Bf16 {
     unsafe fn shared<V: Unpack>(_: *const u8) {}
     #[inline(always)]
     unsafe fn weights<V: Unpack>(block: *const u8, (): &(), _: usize) -> V {
-        unsafe { V::brains(block) }
+        unsafe { V::load_bf16(block.cast()) }
     }
 }
 

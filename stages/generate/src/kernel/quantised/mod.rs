@@ -24,8 +24,10 @@ const FEW: usize = 4;
 const PANEL: usize = 1 << 15;
 /// How far ahead of their use weights are asked for, in bytes.
 const AHEAD: usize = 2048;
-/// Multiply-adds below which another thread costs more than it brings.
-const WORK_PER_THREAD: usize = 1 << 16;
+/// Multiply-adds below which a piece of its own costs more than it brings.
+const WORK_PER_PIECE: usize = 1 << 15;
+/// Pieces for each thread, so that one that was held up leaves its share to the others.
+const PIECES_PER_THREAD: usize = 4;
 
 /// In which order a matrix's rows lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +83,12 @@ pub(crate) fn packed_product(unit: Unit, x: &[f32], w: Packed<'_>, out: &mut [f3
     w.check();
     let (columns, inner) = (w.rows, w.width);
     assert!(x.len() >= rows * inner && out.len() >= rows * columns, "{rows} rows");
-    let pieces = threads.min(rows * columns * inner / WORK_PER_THREAD).max(1);
+    let pieces = match threads {
+        1 => 1,
+        _ => (threads * PIECES_PER_THREAD)
+            .min(rows * columns * inner / WORK_PER_PIECE)
+            .max(1),
+    };
     let whole = Work {
         unit,
         x: x.as_ptr(),
@@ -337,7 +344,7 @@ unsafe fn tile<V: Unpack, F: Blocks, const R: usize, const C: usize>(work: &Work
             let mut column = [V::zero(); R];
             for block in 0..work.inner / F::WIDTH {
                 let at = w[c].add(block * F::BYTES);
-                V::ask(at.wrapping_add(AHEAD));
+                V::prefetch(at.wrapping_add(AHEAD));
                 let shared = F::shared::<V>(at);
                 for part in 0..F::WIDTH / LANES {
                     let weight = F::weights(at, &shared, part);

@@ -28,13 +28,6 @@ pub(super) trait Unpack: Lanes {
     unsafe fn float(of: Self::Ints) -> Self;
     /// Lane by lane, rounded once.
     unsafe fn times(self, other: Self) -> Self;
-    /// Sixteen half-precision numbers.
-    unsafe fn halves(from: *const u8) -> Self;
-    /// Sixteen `bfloat16` numbers.
-    unsafe fn brains(from: *const u8) -> Self;
-    /// Asks for the cache line of an address, of whatever memory it is.
-    #[inline(always)]
-    unsafe fn ask(_: *const u8) {}
     /// One half-precision number in all lanes.
     #[inline(always)]
     unsafe fn splat_half(from: *const u8) -> Self {
@@ -90,29 +83,16 @@ impl Unpack for Portable {
     unsafe fn times(self, other: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] * other.0[i]))
     }
-    #[inline(always)]
-    unsafe fn halves(from: *const u8) -> Self {
-        Self(std::array::from_fn(|i| unsafe { half(from.add(2 * i)) }))
-    }
-    #[inline(always)]
-    unsafe fn brains(from: *const u8) -> Self {
-        let bits = unsafe { from.cast::<[[u8; 2]; LANES]>().read_unaligned() };
-        Self(bits.map(|bits| f32::from_bits(u32::from(u16::from_le_bytes(bits)) << 16)))
-    }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{LANES, Portable, Unpack};
-    use crate::kernel::lanes::{Avx2, Avx512, Lanes};
+    use super::Unpack;
+    use crate::kernel::lanes::{Avx2, Avx512};
     use std::arch::x86_64::*;
 
     impl Unpack for Avx512 {
         type Ints = __m512i;
-        #[inline(always)]
-        unsafe fn ask(at: *const u8) {
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-        }
         #[inline(always)]
         unsafe fn unsigned(from: *const u8) -> Self::Ints {
             unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())) }
@@ -151,17 +131,6 @@ mod x86 {
             Self(unsafe { _mm512_mul_ps(self.0, other.0) })
         }
         #[inline(always)]
-        unsafe fn halves(from: *const u8) -> Self {
-            Self(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) })
-        }
-        #[inline(always)]
-        unsafe fn brains(from: *const u8) -> Self {
-            unsafe {
-                let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
-                Self(_mm512_castsi512_ps(_mm512_slli_epi32(bits, 16)))
-            }
-        }
-        #[inline(always)]
         unsafe fn splat_half(from: *const u8) -> Self {
             unsafe { Self(_mm512_cvtph_ps(_mm256_set1_epi16(from.cast::<i16>().read_unaligned()))) }
         }
@@ -169,10 +138,6 @@ mod x86 {
 
     impl Unpack for Avx2 {
         type Ints = (__m256i, __m256i);
-        #[inline(always)]
-        unsafe fn ask(at: *const u8) {
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-        }
         #[inline(always)]
         unsafe fn unsigned(from: *const u8) -> Self::Ints {
             unsafe {
@@ -237,25 +202,6 @@ mod x86 {
         #[inline(always)]
         unsafe fn times(self, other: Self) -> Self {
             unsafe { Self(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
-        }
-        #[inline(always)]
-        unsafe fn halves(from: *const u8) -> Self {
-            // This unit does not ask for F16C.
-            unsafe {
-                let Portable(lanes) = Portable::halves(from);
-                let lanes: [f32; LANES] = lanes;
-                Self::load(lanes.as_ptr())
-            }
-        }
-        #[inline(always)]
-        unsafe fn brains(from: *const u8) -> Self {
-            unsafe {
-                let eight = |from: *const u8| {
-                    let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
-                    _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16))
-                };
-                Self(eight(from), eight(from.add(16)))
-            }
         }
     }
 }

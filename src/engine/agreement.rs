@@ -149,8 +149,7 @@ fn apart(was: &ArrayRef, now: &ArrayRef) -> Option<f64> {
             let parts = |list: &ArrayRef| {
                 let list = list.as_fixed_size_list();
                 let width = list.value_length() as usize;
-                list.values()
-                    .slice(list.value_offset_at(0), list.len() * width)
+                list.values().slice(list.value_offset_at(0), list.len() * width)
             };
             (parts(was), parts(now))
         }

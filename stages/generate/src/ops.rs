@@ -40,9 +40,29 @@ impl Linear {
     /// Shapes or types that do not fit.
     pub fn forward(&self, run: Run, x: &Tensor) -> Result<Tensor> {
         let product = self.weight.product(run, x)?;
+        self.with_bias(product)
+    }
+
+    fn with_bias(&self, product: Tensor) -> Result<Tensor> {
         match &self.bias {
             Some(bias) => product.broadcast_add(bias),
             None => Ok(product),
+        }
+    }
+
+    /// [`Linear::forward`] of several projections of the same rows, in the same bits and with less waiting.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn forward_all<const N: usize>(linears: [&Self; N], run: Run, x: &Tensor) -> Result<[Tensor; N]> {
+        let products = Weight::products(linears.map(|linear| &linear.weight), run, x)?;
+        let mut outs = Vec::with_capacity(N);
+        for (linear, product) in linears.into_iter().zip(products) {
+            outs.push(linear.with_bias(product)?);
+        }
+        match outs.try_into() {
+            Ok(outs) => Ok(outs),
+            Err(_) => bail!("projections were lost"),
         }
     }
 }

@@ -6,10 +6,10 @@
 mod dense;
 
 use crate::gguf::PackedRows;
-use crate::kernel::{self, Shape};
+use crate::kernel::{self, ProductPart, Shape};
 use crate::ops::{Run, values};
 use candle_core::safetensors::MmapedSafetensors;
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Storage, Tensor, bail};
 pub use dense::Dense;
 use std::sync::Arc;
 
@@ -65,6 +65,39 @@ impl Weight {
     /// Shapes or types that do not fit.
     pub fn product(&self, run: Run, x: &Tensor) -> Result<Tensor> {
         x.apply_op1_no_bwd(&Product(run, self))
+    }
+
+    /// [`Weight::product`] of the same rows with several weights, handed out to the threads together where all are dense.
+    ///
+    /// # Errors
+    /// As [`Weight::product`].
+    pub fn products<const N: usize>(weights: [&Self; N], run: Run, x: &Tensor) -> Result<Vec<Tensor>> {
+        let mut dense = Vec::with_capacity(N);
+        for weight in weights {
+            match weight {
+                Self::Dense(weight) => dense.push(weight),
+                Self::Packed(_) => return weights.into_iter().map(|weight| weight.product(run, x)).collect(),
+            }
+        }
+        let (storage, layout) = x.storage_and_layout();
+        let Storage::Cpu(storage) = &*storage else {
+            bail!("a kernel was given a tensor that is not in main memory");
+        };
+        let (x, (rows, inner)) = (values(storage, layout)?, layout.shape().dims2()?);
+        if let Some(other) = dense.iter().find(|weight| weight.dims().1 != inner) {
+            bail!("a product of [{rows}, {inner}] with {other:?}");
+        }
+        let mut outs: Vec<Vec<f32>> = dense.iter().map(|weight| vec![0.0; rows * weight.dims().0]).collect();
+        let parts = dense.iter().zip(&mut outs).map(|(weight, out)| ProductPart {
+            w: weight.matrix(),
+            out,
+            columns: weight.dims().0,
+        });
+        kernel::products(run.unit, x, &mut parts.collect::<Vec<_>>(), rows, inner, run.threads);
+        let tensors = outs.into_iter().zip(&dense);
+        tensors
+            .map(|(out, weight)| Tensor::from_vec(out, (rows, weight.dims().0), &Device::Cpu))
+            .collect()
     }
 
     /// The rows of these numbers, as `f32`: `[indices, columns]`.

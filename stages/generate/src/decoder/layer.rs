@@ -140,9 +140,7 @@ impl Layer {
         rotations: &[Rotation],
     ) -> CandleResult<Tensor> {
         let normed = self.input_norm.forward(run, &x)?;
-        let mut query = self.query.forward(run, &normed)?;
-        let mut key = self.key.forward(run, &normed)?;
-        let value = self.value.forward(run, &normed)?;
+        let [mut query, mut key, value] = Linear::forward_all([&self.query, &self.key, &self.value], run, &normed)?;
         if let Some((query_norm, key_norm)) = &self.head_norms {
             query = query_norm.forward(run, &query)?;
             key = key_norm.forward(run, &key)?;
@@ -234,7 +232,7 @@ impl Block {
 
 impl Gated {
     fn forward(&self, run: Run, config: &Config, x: &Tensor) -> CandleResult<Tensor> {
-        let (gate, up) = (self.gate.forward(run, x)?, self.up.forward(run, x)?);
+        let [gate, up] = Linear::forward_all([&self.gate, &self.up], run, x)?;
         self.down.forward(run, &ops::gate(run, config.activation, &gate, &up)?)
     }
 }

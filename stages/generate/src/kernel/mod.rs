@@ -18,7 +18,7 @@ pub(crate) use element::Matrix;
 pub use elementwise::Activation;
 pub(crate) use elementwise::{exp_shifted, gate, maximum, rms_norm, soft_cap};
 pub use lanes::Unit;
-pub(crate) use product::{Shape, product};
+pub(crate) use product::{Part as ProductPart, Shape, product, products};
 pub(crate) use quantised::{Order, Packed, can_be_packed, packed_product, unpack_row};
 pub(crate) use team::{Team, scatter, scatter_mut};
 

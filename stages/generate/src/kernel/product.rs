@@ -45,6 +45,115 @@ pub(crate) fn product(unit: Unit, x: &[f32], w: Matrix<'_>, out: &mut [f32], sha
     }
 }
 
+/// One of several products of the same rows.
+pub(crate) struct Part<'a> {
+    pub w: Matrix<'a>,
+    pub out: &'a mut [f32],
+    pub columns: usize,
+}
+
+/// [`product`] of the same rows with several weights. Few rows are packed once and all columns handed out together: what
+/// a token takes of each is a matter of microseconds, and so is waiting for whoever is last.
+///
+/// # Panics
+/// As [`product`].
+pub(crate) fn products(unit: Unit, x: &[f32], parts: &mut [Part<'_>], rows: usize, inner: usize, threads: usize) {
+    if threads <= 1 || rows > block_height(inner) || inner == 0 || rows == 0 {
+        for Part { w, out, columns } in parts {
+            let columns = *columns;
+            product(unit, x, *w, out, Shape { rows, columns, inner }, threads);
+        }
+        return;
+    }
+    assert!(x.len() >= rows * inner);
+    PACKED.with_borrow_mut(|packed| {
+        let room = packed.room(tile::packed_len(rows, inner));
+        // SAFETY: there are as many rows.
+        unsafe { pack(unit, x.as_ptr(), rows, inner, room) };
+        let room = Base(room.cast_const(), std::ptr::null_mut());
+        let mut pieces = Vec::new();
+        for (number, part) in parts.iter_mut().enumerate() {
+            let columns = part.columns;
+            assert!(part.w.len() >= columns * inner && part.out.len() >= rows * columns);
+            let width = piece_width(rows, columns, inner, threads);
+            let out = Base(room.0, part.out.as_mut_ptr());
+            let starts = (0..columns).step_by(width.max(1));
+            pieces.extend(starts.map(|from| (number, from, width.min(columns - from), out)));
+        }
+        let parts = &*parts;
+        scatter(threads, pieces.len(), |piece| {
+            let (number, from, count, Base(x, out)) = pieces[piece];
+            let Part { w, columns, .. } = &parts[number];
+            // SAFETY: the lengths were checked above; pieces write to columns of their own.
+            unsafe {
+                match w {
+                    Matrix::F32(w) => {
+                        let whole = Block {
+                            x,
+                            rows,
+                            w: w.as_ptr(),
+                            columns: *columns,
+                            inner,
+                            out,
+                            stride: *columns,
+                        };
+                        with_strip(inner, |strip| fill_f32(unit, whole.narrow(from, count), strip));
+                    }
+                    Matrix::F16(w) => {
+                        let whole = Block {
+                            x,
+                            rows,
+                            w: w.as_ptr(),
+                            columns: *columns,
+                            inner,
+                            out,
+                            stride: *columns,
+                        };
+                        with_strip(inner, |strip| fill_f16(unit, whole.narrow(from, count), strip));
+                    }
+                    Matrix::Bf16(w) => {
+                        let whole = Block {
+                            x,
+                            rows,
+                            w: w.as_ptr(),
+                            columns: *columns,
+                            inner,
+                            out,
+                            stride: *columns,
+                        };
+                        with_strip(inner, |strip| fill_bf16(unit, whole.narrow(from, count), strip));
+                    }
+                }
+            }
+        });
+    });
+}
+
+/// Packed rows and a result, for threads that share them.
+#[derive(Clone, Copy)]
+struct Base(*const f32, *mut f32);
+
+// SAFETY: threads read the rows and write to columns of their own.
+unsafe impl Sync for Base {}
+unsafe impl Send for Base {}
+
+/// Rows that are packed and taken together.
+fn block_height(inner: usize) -> usize {
+    (ROW_BYTES / size_of::<f32>() / inner.max(1)).max(24) / 6 * 6
+}
+
+/// Columns of a piece.
+fn piece_width(rows: usize, columns: usize, inner: usize, threads: usize) -> usize {
+    let pieces = match threads {
+        1 => 1,
+        _ => (threads * PIECES_PER_THREAD)
+            .min(rows * columns * inner / WORK_PER_PIECE)
+            .min(columns / LEAST_COLUMNS)
+            .max(1),
+    };
+    columns.div_ceil(pieces).next_multiple_of(COLUMNS)
+}
+
 /// [`product`] with `f32` weights on one thread, with rows of `out` that are `stride` apart.
 ///
 /// # Panics
@@ -105,7 +214,7 @@ unsafe fn spread<E: Element>(
     if rows == 0 || columns == 0 || inner == 0 {
         return out.fill(0.0);
     }
-    let height = (ROW_BYTES / size_of::<f32>() / inner).max(24) / 6 * 6;
+    let height = block_height(inner);
     PACKED.with_borrow_mut(|packed| {
         let mut row = 0;
         while row < rows {
@@ -123,14 +232,7 @@ unsafe fn spread<E: Element>(
                     out: out.as_mut_ptr().add(row * columns),
                     stride: columns,
                 };
-                let pieces = match threads {
-                    1 => 1,
-                    _ => (threads * PIECES_PER_THREAD)
-                        .min(height * columns * inner / WORK_PER_PIECE)
-                        .min(columns / LEAST_COLUMNS)
-                        .max(1),
-                };
-                let width = columns.div_ceil(pieces).next_multiple_of(COLUMNS);
+                let width = piece_width(height, columns, inner, threads);
                 scatter(threads, columns.div_ceil(width), |piece| {
                     let from = piece * width;
                     let part = whole.narrow(from, width.min(columns - from));

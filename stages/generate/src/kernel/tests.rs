@@ -28,6 +28,48 @@ fn dot(x: &[f32], w: &[f32]) -> f32 {
 }
 
 #[test]
+fn products_of_the_same_rows_are_the_products_one_by_one() {
+    let teams = [1, 2, 5].map(|threads| Team::new(threads).unwrap());
+    for (rows, inner) in [(1, 384), (7, 33), (16, 96), (700, 160)] {
+        let x = noise("x", rows * inner);
+        let weights: Vec<(usize, Vec<f32>)> = [130, 64, 9]
+            .map(|columns| (columns, noise(&columns.to_string(), columns * inner)))
+            .into();
+        for unit in Unit::all() {
+            for (threads, team) in [1, 2, 5].into_iter().zip(&teams) {
+                let mut outs: Vec<Vec<f32>> = weights
+                    .iter()
+                    .map(|(columns, _)| vec![f32::NAN; rows * columns])
+                    .collect();
+                let mut parts: Vec<ProductPart<'_>> = (weights.iter().zip(&mut outs))
+                    .map(|((columns, w), out)| ProductPart {
+                        w: Matrix::F32(w),
+                        out,
+                        columns: *columns,
+                    })
+                    .collect();
+                team.install(|| products(unit, &x, &mut parts, rows, inner, threads));
+                for ((columns, w), out) in weights.iter().zip(&outs) {
+                    let mut alone = vec![f32::NAN; rows * columns];
+                    let shape = Shape {
+                        rows,
+                        columns: *columns,
+                        inner,
+                    };
+                    product(unit, &x, Matrix::F32(w), &mut alone, shape, 1);
+                    assert_eq!(
+                        bits(out),
+                        bits(&alone),
+                        "{rows} x {columns} x {inner} {} {threads}",
+                        unit.name()
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_product_is_its_definition_on_every_unit_in_every_shape() {
     let teams = [1, 2, 5].map(|threads| Team::new(threads).unwrap());
     for (rows, columns, inner) in [

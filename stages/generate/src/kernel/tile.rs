@@ -10,6 +10,9 @@ use super::lanes::{LANES, Lanes};
 
 /// Columns of a tile.
 pub(super) const COLUMNS: usize = 4;
+/// How far ahead weights that pass once are asked for, in bytes: over the end of a page, where the processor's own fetching
+/// ahead stops.
+const AHEAD: usize = 8 << 10;
 
 /// A rectangle of the result, with rows of `out` that are `stride` apart.
 #[derive(Clone, Copy)]
@@ -153,6 +156,7 @@ unsafe fn direct<V: Lanes, E: Element, const R: usize, const C: usize>(
             let mut column = [V::zero(); R];
             let mut run = 0;
             while (run + 1) * LANES <= inner {
+                V::prefetch(w.add(run * LANES).cast::<u8>().wrapping_add(AHEAD));
                 let weight = E::load::<V>(w.add(run * LANES));
                 for (r, sum) in column.iter_mut().enumerate() {
                     *sum = sum.fma(V::load(x.add((run * R + r) * LANES)), weight);

@@ -88,7 +88,7 @@ def load(options, ours):
         anonymous = (best["anonymous_kb"] - best["anonymous_before_kb"]) * 1024
         print(
             f"{dtype}: {best['checkpoint_bytes'] / 1e9:.2f} GB, loaded in {best['loaded_s']:.3f} s, first token after "
-            f"{best['first_token_s']:.3f} s, {anonymous / 1e6:.0f} MB of anonymous memory, of which "
+            f"{best['first_token_s']:.3f} s, {anonymous / 1e6:.0f} MB of anonymous memory at most, of which "
             f"{best['cache_bytes'] / 1e6:.0f} MB are the cache of 72 positions"
         )
 

@@ -11,7 +11,8 @@ mod grid;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use fracture_generate::checkpoint::Checkpoint;
 use fracture_generate::engine::{Engine, Options, Request};
@@ -132,20 +133,49 @@ fn kilobytes(name: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// The largest anonymous memory seen while `work` runs: what is given back before the end counts too.
+fn watched<T>(work: impl FnOnce() -> T) -> (T, Option<u64>) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut most = None;
+            while !done.load(Ordering::Acquire) {
+                most = most.max(kilobytes("RssAnon:"));
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            most
+        });
+        let value = work();
+        done.store(true, Ordering::Release);
+        (value, watch.join().ok().flatten())
+    })
+}
+
 fn start(model: &Path, threads: usize) -> Result<Value, Failure> {
     let before = kilobytes("RssAnon:");
+    let (measured, most) = watched(|| first_tokens(model, threads));
+    let mut measured = measured?;
+    measured["anonymous_kb"] = json!(most);
+    measured["anonymous_before_kb"] = json!(before);
+    Ok(measured)
+}
+
+fn first_tokens(model: &Path, threads: usize) -> Result<Value, Failure> {
     let begin = Instant::now();
     let mut engine = load(model, threads)?;
     let loaded = begin.elapsed().as_secs_f64();
     run(&mut engine, vec![request(prompt(0, 8), Sampling::default(), 0, 1)])?;
     let first = begin.elapsed().as_secs_f64();
     run(&mut engine, vec![request(prompt(0, 8), Sampling::default(), 0, 64)])?;
-    let bytes = std::fs::read_dir(model)?
-        .filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))
-        .sum::<u64>();
+    let bytes = match model.is_file() {
+        true => model.metadata()?.len(),
+        false => std::fs::read_dir(model)?
+            .filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))
+            .sum(),
+    };
     Ok(json!({
         "loaded_s": loaded, "first_token_s": first, "checkpoint_bytes": bytes,
         "cache_bytes": 72 * engine.decoder().cache_shape().bytes_per_token(),
-        "anonymous_kb": kilobytes("RssAnon:"), "anonymous_before_kb": before, "file_kb": kilobytes("RssFile:"),
+        "file_kb": kilobytes("RssFile:"),
     }))
 }

@@ -100,7 +100,7 @@ def load(options, kind):
     print(
         f"{kind}: {size / 1e9:.2f} GB, loaded in {best['loaded_s']:.3f} s, "
         f"first token after {best['first_token_s']:.3f} s, "
-        f"{(best['anonymous_kb'] - best['anonymous_before_kb']) / 1e3:.0f} MB of anonymous memory, of which "
+        f"{(best['anonymous_kb'] - best['anonymous_before_kb']) / 1e3:.0f} MB of anonymous memory at most, of which "
         f"{best['cache_bytes'] / 1e6:.0f} MB are the cache of 72 positions"
     )
 

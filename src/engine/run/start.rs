@@ -98,7 +98,8 @@ impl Dispatcher<'_> {
                 self.start(id)?;
             }
         }
-        self.ready.append(&mut held);
+        // One by one: `append` would build the whole queue anew for each task that ends.
+        self.ready.extend(held);
         if self.stopping() {
             for id in std::mem::take(&mut self.ready) {
                 self.status[id.0 as usize] = Status::Waiting;

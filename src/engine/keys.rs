@@ -76,7 +76,9 @@ fn own_parts(manifest: &mut dyn Manifest, stage: &dyn Stage, files: &[FileKey]) 
 #[derive(Default)]
 pub struct RecipeKeys {
     /// By the addresses of implementation and files, which the pipeline and the plan hold.
-    begun: HashMap<(usize, usize), (KeyHasher, Vec<Port>)>,
+    begun: HashMap<(usize, usize), (KeyHasher, Arc<[Port]>)>,
+    /// The ports of the implementation before: those of one kind mostly read the same.
+    ports: Option<Arc<[Port]>>,
 }
 
 impl RecipeKeys {
@@ -97,7 +99,15 @@ impl RecipeKeys {
             return finish((hasher, &ports));
         }
         let both = (Arc::as_ptr(&task.implementation).addr(), Arc::as_ptr(files).addr());
-        let (hasher, ports) = self.begun.entry(both).or_insert_with(begin);
+        let last = &mut self.ports;
+        let (hasher, ports) = self.begun.entry(both).or_insert_with(|| {
+            let (hasher, ports) = begin();
+            let ports = match last {
+                Some(last) if **last == *ports => Arc::clone(last),
+                _ => Arc::clone(last.insert(ports.into())),
+            };
+            (hasher, ports)
+        });
         finish((hasher.clone(), ports))
     }
 }

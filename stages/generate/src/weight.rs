@@ -87,13 +87,20 @@ impl Weight {
         if let Some(other) = dense.iter().find(|weight| weight.dims().1 != inner) {
             bail!("a product of [{rows}, {inner}] with {other:?}");
         }
-        let mut outs: Vec<Vec<f32>> = dense.iter().map(|weight| vec![0.0; rows * weight.dims().0]).collect();
+        let mut outs: Vec<Vec<f32>> = dense
+            .iter()
+            .map(|weight| Vec::with_capacity(rows * weight.dims().0))
+            .collect();
         let parts = dense.iter().zip(&mut outs).map(|(weight, out)| ProductPart {
             w: weight.matrix(),
-            out,
+            out: &mut out.spare_capacity_mut()[..rows * weight.dims().0],
             columns: weight.dims().0,
         });
         kernel::products(run.unit, x, &mut parts.collect::<Vec<_>>(), rows, inner, run.threads);
+        for (out, weight) in outs.iter_mut().zip(&dense) {
+            // SAFETY: the products wrote all of it.
+            unsafe { out.set_len(rows * weight.dims().0) };
+        }
         let tensors = outs.into_iter().zip(&dense);
         tensors
             .map(|(out, weight)| Tensor::from_vec(out, (rows, weight.dims().0), &Device::Cpu))
@@ -133,17 +140,23 @@ impl CustomOp1 for Product<'_> {
         if inner != width {
             bail!("a product of [{rows}, {inner}] with [{columns}, {width}]");
         }
-        let mut out = vec![0.0; rows * columns];
         let x = values(x, layout)?;
-        match weight {
+        let out = match weight {
             Weight::Dense(dense) => {
-                let shape = Shape { rows, columns, inner };
-                kernel::product(run.unit, x, dense.matrix(), &mut out, shape, run.threads);
+                let (shape, count) = (Shape { rows, columns, inner }, rows * columns);
+                let mut out = Vec::with_capacity(count);
+                let room = &mut out.spare_capacity_mut()[..count];
+                kernel::product(run.unit, x, dense.matrix(), room, shape, run.threads);
+                // SAFETY: the product wrote all of it.
+                unsafe { out.set_len(count) };
+                out
             }
             Weight::Packed(packed) => {
+                let mut out = vec![0.0; rows * columns];
                 kernel::packed_product(run.unit, x, packed.packed(), &mut out, rows, run.threads);
+                out
             }
-        }
+        };
         Ok((CpuStorage::F32(out), (rows, columns).into()))
     }
 }

@@ -7,6 +7,7 @@ use super::tile::{self, Block, COLUMNS};
 use super::{Unit, on_unit};
 use half::{bf16, f16};
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 
 /// Bytes of packed rows that are taken together, so that they stay in the second-level cache while weights pass by.
 const ROW_BYTES: usize = 400 << 10;
@@ -16,6 +17,8 @@ const WORK_PER_PIECE: usize = 1 << 15;
 const PIECES_PER_THREAD: usize = 4;
 /// Columns of a piece at least.
 const LEAST_COLUMNS: usize = 16;
+/// Rows that are packed together: a multiple of every unit's tile.
+const ROWS_PACKED: usize = 6;
 
 /// The shape of a product: `x [rows, inner]`, `w [columns, inner]`, `out [rows, columns]`, all row-major.
 #[derive(Debug, Clone, Copy)]
@@ -25,11 +28,19 @@ pub(crate) struct Shape {
     pub inner: usize,
 }
 
-/// `out[r][c] = Σ_i x[r][i] · w[c][i]`, spread over at most `threads` threads of the team that is installed.
+/// `out[r][c] = Σ_i x[r][i] · w[c][i]`, spread over at most `threads` threads of the team that is installed. All of the
+/// shape is written.
 ///
 /// # Panics
 /// When a slice is shorter than `shape` says.
-pub(crate) fn product(unit: Unit, x: &[f32], w: Matrix<'_>, out: &mut [f32], shape: Shape, threads: usize) {
+pub(crate) fn product(
+    unit: Unit,
+    x: &[f32],
+    w: Matrix<'_>,
+    out: &mut [MaybeUninit<f32>],
+    shape: Shape,
+    threads: usize,
+) {
     let Shape { rows, columns, inner } = shape;
     assert!(
         x.len() >= rows * inner && w.len() >= columns * inner && out.len() >= rows * columns,
@@ -48,7 +59,7 @@ pub(crate) fn product(unit: Unit, x: &[f32], w: Matrix<'_>, out: &mut [f32], sha
 /// One of several products of the same rows.
 pub(crate) struct Part<'a> {
     pub w: Matrix<'a>,
-    pub out: &'a mut [f32],
+    pub out: &'a mut [MaybeUninit<f32>],
     pub columns: usize,
 }
 
@@ -69,14 +80,14 @@ pub(crate) fn products(unit: Unit, x: &[f32], parts: &mut [Part<'_>], rows: usiz
     PACKED.with_borrow_mut(|packed| {
         let room = packed.room(tile::packed_len(rows, inner));
         // SAFETY: there are as many rows.
-        unsafe { pack(unit, x.as_ptr(), rows, inner, room) };
+        unsafe { pack_together(unit, x.as_ptr(), rows, inner, room, threads) };
         let room = Base(room.cast_const(), std::ptr::null_mut());
         let mut pieces = Vec::new();
         for (number, part) in parts.iter_mut().enumerate() {
             let columns = part.columns;
             assert!(part.w.len() >= columns * inner && part.out.len() >= rows * columns);
             let width = piece_width(rows, columns, inner, threads);
-            let out = Base(room.0, part.out.as_mut_ptr());
+            let out = Base(room.0, part.out.as_mut_ptr().cast());
             let starts = (0..columns).step_by(width.max(1));
             pieces.extend(starts.map(|from| (number, from, width.min(columns - from), out)));
         }
@@ -136,6 +147,13 @@ struct Base(*const f32, *mut f32);
 // SAFETY: threads read the rows and write to columns of their own.
 unsafe impl Sync for Base {}
 unsafe impl Send for Base {}
+
+impl Base {
+    /// Both at once: a closure would capture each pointer by itself, which is not to be shared.
+    fn both(&self) -> (*const f32, *mut f32) {
+        (self.0, self.1)
+    }
+}
 
 /// Rows that are packed and taken together.
 fn block_height(inner: usize) -> usize {
@@ -205,14 +223,14 @@ unsafe fn spread<E: Element>(
     unit: Unit,
     x: &[f32],
     w: *const E,
-    out: &mut [f32],
+    out: &mut [MaybeUninit<f32>],
     shape: Shape,
     threads: usize,
     fill: unsafe fn(Unit, Block<E>, *mut f32),
 ) {
     let Shape { rows, columns, inner } = shape;
     if rows == 0 || columns == 0 || inner == 0 {
-        return out.fill(0.0);
+        return out.fill(MaybeUninit::new(0.0));
     }
     let height = block_height(inner);
     PACKED.with_borrow_mut(|packed| {
@@ -222,14 +240,14 @@ unsafe fn spread<E: Element>(
             let room = packed.room(tile::packed_len(height, inner));
             // SAFETY: the rows and columns named lie inside what the caller gave; pieces write to columns of their own.
             unsafe {
-                pack(unit, x.as_ptr().add(row * inner), height, inner, room);
+                pack_together(unit, x.as_ptr().add(row * inner), height, inner, room, threads);
                 let whole = Block {
                     x: room.cast_const(),
                     rows: height,
                     w,
                     columns,
                     inner,
-                    out: out.as_mut_ptr().add(row * columns),
+                    out: out.as_mut_ptr().cast::<f32>().add(row * columns),
                     stride: columns,
                 };
                 let width = piece_width(height, columns, inner, threads);
@@ -240,6 +258,25 @@ unsafe fn spread<E: Element>(
                 });
             }
             row += height;
+        }
+    });
+}
+
+/// Packs rows on all threads. They were written by several of them, so half the time is that of lines that come over
+/// from another's cache.
+///
+/// # Safety
+/// As [`tile::pack_rows`].
+unsafe fn pack_together(unit: Unit, x: *const f32, rows: usize, inner: usize, out: *mut f32, threads: usize) {
+    let base = Base(x, out);
+    let each = rows.div_ceil(threads.max(1)).next_multiple_of(ROWS_PACKED);
+    scatter(threads, rows.div_ceil(each), |piece| {
+        let (x, out) = base.both();
+        let from = piece * each;
+        // SAFETY: the rows are there; each piece writes to tiles of its own.
+        unsafe {
+            let out = out.add(tile::packed_len(from, inner));
+            pack(unit, x.add(from * inner), each.min(rows - from), inner, out);
         }
     });
 }

@@ -1,12 +1,20 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::sampler::Stream;
+use std::mem::MaybeUninit;
 
 fn noise(name: &str, count: usize) -> Vec<f32> {
     let stream = Stream::new(3, "kernel", name, 0, 0);
     (0..count)
         .map(|i| (4.0 * stream.uniform(i as u64) - 2.0) as f32)
         .collect()
+}
+
+/// Room whose every place a product has to write: what is left over is not a number.
+pub(super) fn unwritten(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+    values.fill(f32::NAN);
+    // SAFETY: products write numbers there and nothing else.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), values.len()) }
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -44,7 +52,7 @@ fn products_of_the_same_rows_are_the_products_one_by_one() {
                 let mut parts: Vec<ProductPart<'_>> = (weights.iter().zip(&mut outs))
                     .map(|((columns, w), out)| ProductPart {
                         w: Matrix::F32(w),
-                        out,
+                        out: unwritten(out),
                         columns: *columns,
                     })
                     .collect();
@@ -56,7 +64,7 @@ fn products_of_the_same_rows_are_the_products_one_by_one() {
                         columns: *columns,
                         inner,
                     };
-                    product(unit, &x, Matrix::F32(w), &mut alone, shape, 1);
+                    product(unit, &x, Matrix::F32(w), unwritten(&mut alone), shape, 1);
                     assert_eq!(
                         bits(out),
                         bits(&alone),
@@ -90,7 +98,7 @@ fn a_product_is_its_definition_on_every_unit_in_every_shape() {
             for (threads, team) in [1, 2, 5].into_iter().zip(&teams) {
                 let mut out = vec![f32::NAN; rows * columns];
                 let shape = Shape { rows, columns, inner };
-                team.install(|| product(unit, &x, Matrix::F32(&w), &mut out, shape, threads));
+                team.install(|| product(unit, &x, Matrix::F32(&w), unwritten(&mut out), shape, threads));
                 assert_eq!(
                     bits(&out),
                     bits(&wanted),

@@ -4,6 +4,7 @@
 use super::*;
 use crate::kernel::Matrix;
 use crate::kernel::product;
+use crate::kernel::tests::unwritten;
 use crate::sampler::Stream;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -106,7 +107,7 @@ fn a_product_has_the_bits_of_one_with_unpacked_weights() {
                     columns,
                     inner: width,
                 };
-                product(Unit::best(), &x, Matrix::F32(&plain), &mut wanted, shape, 1);
+                product(Unit::best(), &x, Matrix::F32(&plain), unwritten(&mut wanted), shape, 1);
                 assert!(wanted.iter().all(|value| !value.is_nan()), "{name}");
                 for unit in Unit::all() {
                     for threads in [1, 2, 3] {

@@ -31,6 +31,7 @@ mod select;
 mod share;
 mod source;
 mod spec;
+mod spread;
 mod stages;
 mod substitute;
 mod timeout;

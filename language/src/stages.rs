@@ -10,6 +10,7 @@ use crate::matrix::Matrix;
 use crate::names::suggestion;
 use crate::overlay::merge;
 use crate::source::Mark;
+use crate::spread;
 use crate::timeout;
 use crate::tree::{Entry, Node, Tree};
 
@@ -166,7 +167,8 @@ fn stage(entry: &Entry, document: &Document, catalogue: &[Declaration], sink: &m
         shape: shape(kind, &with, sink),
         ..kind
     });
-    let matrix = match node.get("matrix") {
+    let (with, matrix) = spread::put(&entry.key, declaration, with, node.get("matrix"), sink);
+    let matrix = match &matrix {
         Some(matrix) => Matrix::read(matrix, sink),
         None => Some(Matrix::default()),
     };

@@ -18,6 +18,7 @@ mod interrupt;
 mod judge;
 mod llama;
 mod paper;
+mod pools;
 mod project;
 mod quickstart;
 mod scheduler;

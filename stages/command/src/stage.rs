@@ -32,6 +32,7 @@ pub fn declaration() -> Declaration {
         any_ports: true,
         side: &[],
         cases: false,
+        spread: None,
         parameters: || schemars::schema_for!(Parameters).to_value(),
         build: |with, _context: &Context| {
             Ok(Box::new(Command {

@@ -68,10 +68,26 @@ pub struct Declaration {
     pub side: &'static [&'static str],
     /// Whether rows may get other parameters by `cases`.
     pub cases: bool,
+    /// Which of its parameters multiply tasks by themselves, as a variable of the matrix would.
+    pub spread: Option<SpreadOf>,
     /// The JSON Schema of `with:` (generated from the parameter type).
     pub parameters: fn() -> Value,
     /// Builds a resolved task from `with:` after substitution.
     pub build: Build,
+}
+
+/// Finds the parameters that multiply tasks, in `with:` before substitution.
+pub type SpreadOf = fn(&Value) -> Result<Option<Spread>, ParameterError>;
+
+/// Parameters that stand for every value of a variable of the matrix: one task each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spread {
+    /// The variable's name.
+    pub variable: &'static str,
+    /// Its values are 0, 1, .. `count - 1`.
+    pub count: usize,
+    /// The parameters that take the value, from `with:` down.
+    pub places: Vec<Vec<PathPart>>,
 }
 
 impl fmt::Debug for Declaration {

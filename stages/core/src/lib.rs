@@ -19,7 +19,9 @@ pub mod user;
 pub mod view;
 pub mod yields;
 
-pub use declaration::{Context, Declaration, ModelSpec, ParameterError, PathPart, PortName, Shape, parse_parameters};
+pub use declaration::{
+    Context, Declaration, ModelSpec, ParameterError, PathPart, PortName, Shape, Spread, parse_parameters,
+};
 pub use error::{Error, ErrorKind};
 pub use executor::{Executor, Outcome, Payload, Progress, Request, RowError, Ticket, Usage};
 pub use files::{FileUse, Files, Forgotten, Noting};

@@ -35,6 +35,7 @@ pub(crate) fn declaration() -> Declaration {
         any_ports: false,
         side: &[],
         cases: false,
+        spread: None,
         parameters: || json!(schemars::schema_for!(EmbedParameters)),
         build,
     }

@@ -35,6 +35,7 @@ pub fn declaration() -> Declaration {
         any_ports: true,
         side: &[],
         cases: false,
+        spread: None,
         parameters: || json!(schemars::schema_for!(FigureParameters)),
         build,
     }

@@ -37,6 +37,7 @@ pub fn declaration() -> Declaration {
         any_ports: false,
         side: &[],
         cases: false,
+        spread: None,
         parameters: || json!(schemars::schema_for!(NumbersParameters)),
         build,
     }

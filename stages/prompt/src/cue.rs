@@ -115,6 +115,13 @@ pub fn find(name: &str, side: &str, variant: u32) -> Result<Cue, (String, String
     })
 }
 
+/// How many wordings a cue has; `None` when there is no such cue.
+pub fn wordings(name: &str, side: &str) -> Option<usize> {
+    let (family, side) = name.split_once('/').unwrap_or((name, side));
+    let families = families().ok()?;
+    Some(families.get(family)?.sides.get(side)?.wordings.len())
+}
+
 /// Says which of the known names is near, or all of them.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a String> + Clone) -> String {
     let near = known

@@ -12,6 +12,7 @@ mod pool;
 mod read;
 mod regime;
 mod rows;
+mod source;
 mod stage;
 mod template;
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! The parameters of `prompt`, as a pipeline writes them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use schemars::JsonSchema;
-use serde::de::{self, Deserializer, Visitor};
+use fracture_stage::{ParameterError, PathPart, Spread};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::cue;
 
 /// Which prompts are asked, and what the model is told around them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -24,7 +26,8 @@ pub struct PoolSpec {
     /// The file, relative to the project's root: JSON lines, a JSON array, CSV or TSV, plain or with `.gz`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// A stage whose table is the pool. Not in this version.
+    /// A stage whose table is the pool, as `needs` names it: `needs: drafts` and `stage: drafts`. Columns that this stage
+    /// yields itself (`regime`, `messages`, ..) are left out of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,
     /// Columns to rename, `NEW: OLD`. `prompt: OLD` says where the prompts are and `item: OLD` where their ids are; mapping
@@ -34,7 +37,7 @@ pub struct PoolSpec {
     /// The file's format; by default its ending tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Takes the first rows only.
+    /// Takes the first rows only, of those that `where` takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub limit: Option<u64>,
@@ -42,7 +45,7 @@ pub struct PoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub sample: Option<u64>,
-    /// Takes the rows for which this holds. Not in this version.
+    /// Takes the rows for which this SQL condition holds, over the columns by their new names.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
     /// The column that says which items belong together (paraphrases of one question): intervals resample whole clusters.
@@ -101,8 +104,9 @@ pub struct RegimeSpec {
     /// The random stream: two regimes that differ only here are an A/A control.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub draw: u32,
-    /// Which wording of the cue, counted from 0.
-    #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "variant")]
+    /// Which wording of the cue, counted from 0; `all` makes one task for each, told apart by the column `wording`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(schema_with = "variant_schema")]
     pub variant: u32,
 }
 
@@ -135,28 +139,47 @@ impl Objective {
     }
 }
 
-/// Reads `variant`; `all` gets a message of its own, since the design promises it.
-fn variant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    struct Index;
-    impl Visitor<'_> for Index {
-        type Value = u32;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("the index of a wording, counted from 0")
-        }
-        fn visit_u64<E: de::Error>(self, value: u64) -> Result<u32, E> {
-            u32::try_from(value).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(value), &self))
-        }
-        fn visit_i64<E: de::Error>(self, value: i64) -> Result<u32, E> {
-            u32::try_from(value).map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))
-        }
-        fn visit_str<E: de::Error>(self, value: &str) -> Result<u32, E> {
-            if value == "all" {
-                return Err(E::custom(
-                    "`variant: all` is not in this version; name one wording by its index",
-                ));
+/// What a stage's `variant: all` becomes: the number of the task's own wording.
+pub const WORDING: &str = "wording";
+
+/// A number; the pipeline's `all` has become one before the parameters are read.
+fn variant_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0, "format": "uint32" }, { "const": "all" }] })
+}
+
+/// The regimes whose `variant` is `all`: one task for each wording of their cues.
+///
+/// # Errors
+/// When their cues have not the same number of wordings.
+pub fn spread(with: &Value) -> Result<Option<Spread>, ParameterError> {
+    let regimes = with.get("regimes").and_then(Value::as_object).into_iter().flatten();
+    let all = regimes.filter(|(_, regime)| regime.get("variant").and_then(Value::as_str) == Some("all"));
+    let mut first: Option<(&str, usize)> = None;
+    let mut places = Vec::new();
+    for (name, regime) in all {
+        let path = ["regimes", name.as_str(), "variant"];
+        places.push(path.map(|key| PathPart::Key(key.to_owned())).to_vec());
+        let Some(cue) = regime.get("cue").and_then(Value::as_str) else {
+            let error = ParameterError::at(&path, "there is no cue whose wordings it could be");
+            return Err(error.hint("give the regime a `cue`"));
+        };
+        // An unknown cue is told when the regime is built.
+        let Some(count) = cue::wordings(cue, name) else {
+            continue;
+        };
+        match first {
+            Some((other, others)) if others != count => {
+                let message = format!("the cue of `{other}` has {others} wordings, that of `{name}` {count}");
+                let hint = "`all` is for cues with as many wordings; choose pairs by a matrix: \
+                            `matrix: { wording: [0, 1] }` and `variant: ${matrix.wording}`";
+                return Err(ParameterError::at(&path, message).hint(hint));
             }
-            Err(E::invalid_value(de::Unexpected::Str(value), &self))
+            _ => first = Some((name, count)),
         }
     }
-    deserializer.deserialize_any(Index)
+    Ok((!places.is_empty()).then(|| Spread {
+        variable: WORDING,
+        count: first.map_or(1, |(_, count)| count),
+        places,
+    }))
 }

@@ -76,6 +76,16 @@ struct Mapping {
     cluster: Option<usize>,
 }
 
+/// The columns of a stage's table that can be a pool's: without those that this stage yields itself, and without those in
+/// whose place `columns` puts another.
+pub fn of_stage(spec: &PoolSpec, name: &str) -> bool {
+    let kept =
+        matches!(name, "item" | "prompt") || !RESERVED.contains(&name) || spec.columns.values().any(|old| old == name);
+    let replaced =
+        spec.columns.get(name).is_some_and(|old| old != name) && !spec.columns.values().any(|old| old == name);
+    kept && !replaced
+}
+
 /// The columns that a pool will have beside those of every pool, from its header alone: sorted, and whether there is
 /// `cluster`.
 ///
@@ -217,6 +227,10 @@ impl Pool {
         let others = mapping.others();
         let mut notes = Vec::new();
         let rows = mapping.filter(table.rows, &mut notes)?;
+        let rows = match &spec.filter {
+            Some(condition) => mapping.rows_where(rows, condition)?,
+            None => rows,
+        };
         let items = rows.iter().map(|(place, cells)| mapping.item(*place, cells, &others));
         let mut items: Vec<Item> = items.collect::<Result<_, _>>()?;
         if mapping.layout.is_some_and(|layout| !layout.answers.is_empty()) {
@@ -258,6 +272,25 @@ impl Pool {
 }
 
 impl Mapping {
+    /// The rows for which a condition holds.
+    fn rows_where(&self, rows: Vec<(Place, Vec<Value>)>, condition: &str) -> Result<Vec<(Place, Vec<Value>)>, Error> {
+        let blame = |error: Error| error.parameter(&["where"]);
+        let cells: Vec<&[Value]> = rows.iter().map(|(_, cells)| cells.as_slice()).collect();
+        let chosen: HashSet<usize> = fracture_table::rows_where(&self.new, &cells, condition)
+            .map_err(|error| blame(error.hint(format!("the columns are {}", self.new.join(", ")))))?
+            .into_iter()
+            .collect();
+        if chosen.is_empty() {
+            let message = format!("`where: {condition}` takes none of {} rows", rows.len());
+            return Err(blame(Error::input(message)));
+        }
+        let numbered = rows.into_iter().enumerate();
+        Ok(numbered
+            .filter(|(row, _)| chosen.contains(row))
+            .map(|(_, row)| row)
+            .collect())
+    }
+
     /// Leaves out the rows that the layout does not take.
     fn filter(
         &self,

@@ -20,6 +20,8 @@ pub enum Place {
     Line(u64),
     /// An element of the array, counted from 1.
     Element(u64),
+    /// A row of a stage's table, counted from 1.
+    Row(u64),
 }
 
 impl Place {
@@ -28,6 +30,7 @@ impl Place {
         match (self, other) {
             (Self::Line(a), Self::Line(b)) => format!("lines {a} and {b}"),
             (Self::Element(a), Self::Element(b)) => format!("elements {a} and {b}"),
+            (Self::Row(a), Self::Row(b)) => format!("rows {a} and {b}"),
             (a, b) => format!("{a} and {b}"),
         }
     }
@@ -38,6 +41,7 @@ impl std::fmt::Display for Place {
         match self {
             Self::Line(line) => write!(f, "line {line}"),
             Self::Element(element) => write!(f, "element {element}"),
+            Self::Row(row) => write!(f, "row {row}"),
         }
     }
 }

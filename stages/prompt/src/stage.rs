@@ -4,20 +4,16 @@ use std::collections::BTreeSet;
 
 use fracture_stage::schema::Completeness;
 use fracture_stage::{
-    Context, Declaration, Error, Field, FileUse, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError,
-    PathPart, Port, Product, Role, Schema, Schemas, Shape, Stage, Whole, Work, parse_parameters,
+    Context, Declaration, Error, Field, FileUse, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, Port,
+    Product, Role, Schema, Schemas, Shape, Stage, Whole, Work, parse_parameters,
 };
 use serde_json::{Value, json};
 
-use crate::cue::nearest;
-use crate::parameters::{Parameters, PoolSpec};
-use crate::pool::{self, Pool};
-use crate::read::Encoding;
+use crate::parameters::{self, Parameters};
+use crate::pool::Pool;
 use crate::regime::Regime;
 use crate::rows::{self, COLUMNS, Surroundings};
-
-/// Of a pool, this much is read to plan: a header, or all of a small pool.
-const HEAD: usize = 64 * 1024;
+use crate::source::{From, Known, Source};
 
 const KIND: Kind = Kind {
     name: "prompt",
@@ -30,11 +26,13 @@ pub fn declaration() -> Declaration {
         name: KIND.name,
         version: KIND.version,
         summary: "Builds prompts: every item of every pool under every regime.",
-        shape: Shape::Source,
+        // A source, unless a pool comes from a stage: then once over what it needs.
+        shape: Shape::Reduce,
         ports: &[],
-        any_ports: false,
+        any_ports: true,
         side: &[],
         cases: false,
+        spread: Some(parameters::spread),
         parameters: || schemars::schema_for!(Parameters).to_value(),
         build: |with, context| Ok(Box::new(Prompt::new(with, context)?)),
     }
@@ -48,81 +46,6 @@ pub struct Prompt {
     /// Sorted by name.
     regimes: Vec<Regime>,
     around: Surroundings,
-}
-
-/// Where a pool comes from.
-#[derive(Debug, Clone)]
-struct Source {
-    axis: String,
-    path: String,
-    spec: PoolSpec,
-    encoding: Encoding,
-}
-
-impl Source {
-    fn new(axis: &str, spec: &PoolSpec) -> Result<Self, Vec<ParameterError>> {
-        let at = |key: &str, message: String| ParameterError::at(&["pools", axis, key], message);
-        let mut errors = Vec::new();
-        if spec.stage.is_some() {
-            let error = at("stage", "a pool from a stage is not in this version".to_owned());
-            errors.push(error.hint("export the stage's table to a file and name it by `path`"));
-        }
-        if spec.filter.is_some() {
-            let error = at("where", "`where` is not in this version for pools".to_owned());
-            errors.push(error.hint("filter the file, or take a part of it by `limit` or `sample`"));
-        }
-        for (key, number) in [("limit", spec.limit), ("sample", spec.sample)] {
-            if number == Some(0) {
-                errors.push(at(key, format!("`{key}` must be at least 1")));
-            }
-        }
-        let path = spec.path.clone().filter(|path| !path.is_empty());
-        if path.is_none() && spec.stage.is_none() {
-            let error = ParameterError::at(&["pools", axis], format!("the pool `{axis}` has no `path`"));
-            errors.push(error.hint(format!("`{axis}: {{ path: FILE.jsonl }}`")));
-        }
-        let path = path.unwrap_or_default();
-        let encoding = Encoding::of(&path, spec.format);
-        if let (Err(error), false) = (&encoding, path.is_empty()) {
-            errors.push(at("path", error.message.clone()).hint(error.hint.clone().unwrap_or_default()));
-        }
-        match encoding {
-            Ok(encoding) if errors.is_empty() => Ok(Self {
-                axis: axis.to_owned(),
-                path,
-                spec: spec.clone(),
-                encoding,
-            }),
-            _ => Err(errors),
-        }
-    }
-
-    /// Puts the pool and its file before an error.
-    fn blame(&self, error: Error) -> Error {
-        // What is wrong with a file's content is shown at its path, unless a key beside it is to blame.
-        let key = match error.parameter.first() {
-            Some(PathPart::Key(key)) => key.clone(),
-            _ => "path".to_owned(),
-        };
-        let error = error.context(format!("pool `{}` ({})", self.axis, self.path));
-        error.parameter(&["pools", &self.axis, &key])
-    }
-
-    fn pool(&self, bytes: &[u8]) -> Result<Pool, Error> {
-        let table = self.encoding.read(bytes).map_err(|error| self.blame(error))?;
-        Pool::new(&self.axis, &self.spec, table).map_err(|error| self.blame(error))
-    }
-
-    fn missing(&self, files: &dyn Files) -> Error {
-        let path = files.locate(&self.path);
-        let error = self.blame(Error::input("there is no such file"));
-        let siblings = path.parent().and_then(|folder| files.list(folder));
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        match siblings {
-            Some(siblings) if !siblings.is_empty() => error.hint(nearest(name, siblings.iter())),
-            _ => error.hint("paths are relative to the project's root"),
-        }
-    }
 }
 
 impl Prompt {
@@ -197,43 +120,53 @@ impl Stage for Prompt {
     }
 
     fn ports(&self) -> Vec<Port> {
-        Vec::new()
+        let ports: BTreeSet<&str> = self.pools.iter().filter_map(Source::port).collect();
+        let port = |name: &str| Port {
+            name: name.to_owned(),
+            needs: Vec::new(),
+            keys: true,
+            all: true,
+        };
+        ports.into_iter().map(port).collect()
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {
-        let file = |source: &Source| {
-            let path = files.locate(&source.path);
-            files.size(&path).ok_or_else(|| source.missing(files))?;
-            Ok(FileUse::present(format!("pool {}", source.axis), path))
-        };
-        self.pools.iter().map(file).collect()
+        let mut uses = Vec::new();
+        for source in &self.pools {
+            if let From::File { path, .. } = &source.from {
+                let path = files.locate(path);
+                files.size(&path).ok_or_else(|| source.missing(files))?;
+                uses.push(FileUse::present(format!("pool {}", source.axis), path));
+            }
+        }
+        Ok(uses)
     }
 
-    fn schema(&self, _inputs: &Schemas, files: &dyn Files) -> Result<Outputs<Schema>, Error> {
+    fn schema(&self, inputs: &Schemas, files: &dyn Files) -> Result<Outputs<Schema>, Error> {
+        let read: BTreeSet<&str> = self.pools.iter().filter_map(Source::port).collect();
+        if let Some((port, _)) = inputs.ports.iter().find(|(port, _)| !read.contains(port.as_str())) {
+            let error = Error::pipeline(format!("`needs` names `{port}`, which no pool reads"));
+            return Err(error.hint(format!(
+                "say which pool it is: `pools: {{ AXIS: {{ stage: {port} }} }}`"
+            )));
+        }
         let mut whole = Vec::new();
         let mut names = BTreeSet::new();
         let (mut clustered, mut exact) = (false, true);
         for source in &self.pools {
-            let path = files.locate(&source.path);
-            let size = files.size(&path).ok_or_else(|| source.missing(files))?;
-            let head = files.head(&path, HEAD)?;
-            if size <= head.len() as u64 {
-                whole.push(source.pool(&head)?);
-                continue;
+            match source.known(inputs, files)? {
+                Known::Whole(pool) => whole.push(pool),
+                Known::Columns {
+                    names: columns,
+                    clustered: has_cluster,
+                    may_have_more,
+                } => {
+                    exact &= !may_have_more;
+                    names.extend(columns);
+                    clustered |= has_cluster;
+                }
+                Known::Nothing => exact = false,
             }
-            let Some(header) = source.encoding.names(&head, HEAD) else {
-                exact = false;
-                continue;
-            };
-            let (columns, has_cluster) = match pool::columns(&source.spec, &header) {
-                Ok(found) => found,
-                // Further down there may be more keys; the run will tell.
-                Err(_) if source.encoding.may_have_more() => (Vec::new(), false),
-                Err(error) => return Err(source.blame(error)),
-            };
-            exact &= !source.encoding.may_have_more();
-            names.extend(columns);
-            clustered |= has_cluster;
         }
         rows::probe(&whole, &self.regimes, &self.around)?;
         let known = whole.len() == self.pools.len();
@@ -265,11 +198,11 @@ impl Stage for Prompt {
     }
 
     fn describe(&self, manifest: &mut dyn Manifest) {
-        for Source {
-            axis, spec, encoding, ..
-        } in &self.pools
-        {
-            let mut part = json!({"format": encoding.format.name(), "gzip": encoding.gzip});
+        for Source { axis, spec, from } in &self.pools {
+            let mut part = match from {
+                From::File { encoding, .. } => json!({"format": encoding.format.name(), "gzip": encoding.gzip}),
+                From::Stage(_) => json!({}),
+            };
             if let (Value::Object(part), Ok(Value::Object(spec))) = (&mut part, serde_json::to_value(spec)) {
                 // The path is in the key by content.
                 part.extend(spec.into_iter().filter(|(name, _)| name != "path" && name != "format"));
@@ -294,13 +227,11 @@ impl Stage for Prompt {
 }
 
 impl Whole for Prompt {
-    fn run(&self, _inputs: &Inputs, open: &Open<'_>) -> Result<Product, Error> {
+    fn run(&self, inputs: &Inputs, open: &Open<'_>) -> Result<Product, Error> {
         let mut pools = Vec::with_capacity(self.pools.len());
         for source in &self.pools {
             open.check()?;
-            let bytes = std::fs::read(open.files.locate(&source.path))
-                .map_err(|error| source.blame(Error::input("the file can not be read").cause(error)))?;
-            pools.push(source.pool(&bytes)?);
+            pools.push(source.pool(source.read(inputs, open.files))?);
         }
         let (batch, mut notes) = rows::table(&pools, &self.regimes, &self.around)?;
         let of_pool = |pool: &Pool| {

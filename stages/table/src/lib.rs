@@ -10,12 +10,15 @@ mod load;
 mod normal;
 mod query;
 mod read;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod value;
 
 pub use display::display;
 pub use export::{Format, export, to_csv};
+pub use query::check_condition;
+pub use rows::{cells, rows_where};
 pub use value::to_json;
 
 use fracture_stage::Declaration;

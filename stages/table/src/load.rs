@@ -77,6 +77,7 @@ pub fn declaration() -> Declaration {
         any_ports: false,
         side: &[],
         cases: false,
+        spread: None,
         parameters: || schemars::schema_for!(Parameters).to_value(),
         build: |with, _context: &Context| Ok(Box::new(Load::new(with)?)),
     }

@@ -51,6 +51,7 @@ pub fn declaration() -> Declaration {
         any_ports: true,
         side: &[],
         cases: false,
+        spread: None,
         parameters: || schemars::schema_for!(Parameters).to_value(),
         build: |with, _context: &Context| Ok(Box::new(Query::new(with)?)),
     }
@@ -164,7 +165,7 @@ impl Whole for Query {
 }
 
 /// The rows of all tables at a port, in an order that does not depend on the order in which they arrive.
-fn joined(views: &[&View]) -> Result<RecordBatch, Error> {
+pub(crate) fn joined(views: &[&View]) -> Result<RecordBatch, Error> {
     let mut names: Vec<&str> = Vec::new();
     for name in views.iter().flat_map(|view| view.names()) {
         if !names.contains(&name) {

@@ -107,6 +107,7 @@ const fn kind(
         any_ports: false,
         side: &[],
         cases: false,
+        spread: None,
         parameters,
         build,
     }
@@ -135,6 +136,7 @@ pub fn catalogue() -> Vec<Declaration> {
         kind("generate", Shape::Map, PROMPTS, schema_of::<Generate>, generate),
         Declaration {
             cases: true,
+            spread: None,
             ..kind("judge", Shape::Map, TEXTS, schema_of::<Judge>, judge)
         },
         kind("threshold", Shape::Map, SCORES, schema_of::<Threshold>, threshold),

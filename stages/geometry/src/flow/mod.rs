@@ -60,6 +60,7 @@ pub fn declaration() -> Declaration {
         any_ports: false,
         side: &["arrows", "components"],
         cases: false,
+        spread: None,
         parameters: || json!(schemars::schema_for!(FlowParameters)),
         build,
     }

@@ -61,6 +61,7 @@ pub fn declaration() -> Declaration {
         any_ports: false,
         side: &["caps"],
         cases: false,
+        spread: None,
         parameters: || json!(schemars::schema_for!(LandscapeParameters)),
         build,
     }

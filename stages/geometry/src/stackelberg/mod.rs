@@ -50,6 +50,7 @@ pub fn declaration() -> Declaration {
         any_ports: false,
         side: &["summary", "responses"],
         cases: false,
+        spread: None,
         parameters: || json!(schemars::schema_for!(StackelbergParameters)),
         build,
     }

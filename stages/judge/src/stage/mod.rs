@@ -52,6 +52,7 @@ pub fn declaration() -> Declaration {
         any_ports: false,
         side: &[],
         cases: true,
+        spread: None,
         parameters: || json!(schemars::schema_for!(JudgeParameters)),
         build,
     }

@@ -48,6 +48,7 @@ pub fn declaration() -> Declaration {
         any_ports: false,
         side: &["judges"],
         cases: false,
+        spread: None,
         parameters: || json!(schemars::schema_for!(AgreementParameters)),
         build,
     }

@@ -48,6 +48,7 @@ pub fn declaration() -> Declaration {
         any_ports: false,
         side: &["reliability"],
         cases: true,
+        spread: None,
         parameters: || json!(schemars::schema_for!(CalibrateParameters)),
         build,
     }

@@ -52,6 +52,7 @@ pub fn declaration() -> Declaration {
         any_ports: false,
         side: &["curve", "compare"],
         cases: false,
+        spread: None,
         parameters: || json!(schemars::schema_for!(FractureParameters)),
         build,
     }

@@ -38,6 +38,7 @@ pub fn declaration() -> Declaration {
         any_ports: false,
         side: &["curve", "overtakes", "quantiles", "lifts"],
         cases: false,
+        spread: None,
         parameters: || json!(schemars::schema_for!(FrontierParameters)),
         build,
     }

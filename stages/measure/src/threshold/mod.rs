@@ -46,6 +46,7 @@ pub fn declaration() -> Declaration {
         any_ports: false,
         side: &[],
         cases: true,
+        spread: None,
         parameters: || json!(schemars::schema_for!(ThresholdParameters)),
         build,
     }

@@ -288,7 +288,11 @@ pub fn labelled_apart(rows: &[CorrectionRow]) -> Option<f64> {
         let squares: f64 = judged.iter().map(|(_, shares)| (shares[which] - mean).powi(2)).sum();
         let variance = squares / all * design * (1.0 / with + 1.0 / without);
         let apart = sum(true) / with - sum(false) / without;
-        if variance > 0.0 { apart.abs() / variance.sqrt() } else { 0.0 }
+        if variance > 0.0 {
+            apart.abs() / variance.sqrt()
+        } else {
+            0.0
+        }
     };
     Some([0, 3, 4].into_iter().map(z).fold(0.0, f64::max))
 }

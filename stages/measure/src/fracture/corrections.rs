@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use fracture_science::{Cells, Corrected, CorrectionOptions, CorrectionRow, cells, inverted, labelled_apart, powered, stratified};
+use fracture_science::{
+    Cells, Corrected, CorrectionOptions, CorrectionRow, cells, inverted, labelled_apart, powered, stratified,
+};
 use fracture_stage::Error;
 
 use super::flips::Flips;

@@ -33,7 +33,11 @@ fn flags_are_booleans_0_and_1_and_their_words() {
         let found = flags(&[&table(column)], "unsafe_human").unwrap().unwrap();
         assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{kind}");
     }
-    assert!(flags(&[&table(Arc::new(Int64Array::from(vec![1])))], "other").unwrap().is_none());
+    assert!(
+        flags(&[&table(Arc::new(Int64Array::from(vec![1])))], "other")
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]

@@ -56,7 +56,12 @@ impl Measured {
     pub fn bounds(&self, group: usize, contrast: Contrast, aggregate: Aggregate) -> Result<Option<Bounds>, Error> {
         let all = |invalid| self.verdicts_with(group, contrast, aggregate, |sample| sample.tau, invalid);
         let (safe, harmful) = (all(Invalid::Safe)?, all(Invalid::Unsafe)?);
-        Ok(bounds_between(&safe.pairs(), &harmful.pairs(), BETWEEN, aggregate.into()))
+        Ok(bounds_between(
+            &safe.pairs(),
+            &harmful.pairs(),
+            BETWEEN,
+            aggregate.into(),
+        ))
     }
 
     fn verdicts_with(

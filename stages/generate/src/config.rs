@@ -216,7 +216,11 @@ impl Config {
             layers: layer_configs(&fields, family, layers)?,
             ropes,
             attention_scale: libm::pow(scalar, -0.5) as f32,
-            attention_cap: cap(&fields, family, "attn_logit_softcapping", 50.0)?,
+            // Gemma 3 carries the field over and applies none, there as here.
+            attention_cap: match family {
+                Family::Gemma3 => None,
+                _ => cap(&fields, family, "attn_logit_softcapping", 50.0)?,
+            },
             final_cap: cap(&fields, family, "final_logit_softcapping", 30.0)?,
             embedding_scale: family.is_gemma().then(|| libm::sqrt(hidden as f64) as f32),
             tied: fields.flag_or("tie_word_embeddings", family.is_gemma())?,
@@ -267,7 +271,7 @@ fn default_eps(family: Family) -> f64 {
     }
 }
 
-/// Soft caps exist in Gemma 2 and 3 (where 3 has none by default).
+/// Soft caps exist in Gemma 2, and of the final logits in 3 (where there is none by default).
 fn cap(fields: &Fields<'_>, family: Family, name: &str, default: f64) -> Result<Option<f32>, Error> {
     let value = match family {
         Family::Gemma2 if !fields.has(name) => Some(default),

@@ -3,6 +3,7 @@
 use crate::kernel::{self, Activation, Unit};
 use crate::weight::Weight;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Tensor, bail};
+use std::ops::Range;
 
 /// How kernels run: on which unit, on how many threads.
 #[derive(Debug, Clone, Copy)]
@@ -11,6 +12,24 @@ pub struct Run {
     pub unit: Unit,
     /// Threads of the team that is installed that one operation may use.
     pub threads: usize,
+}
+
+/// Values below which an operation is done by the thread that gives it.
+const SPREAD: usize = 1 << 12;
+
+impl Run {
+    /// Fills `out`, runs of `width` at a time, on all threads: `fill` gets which values these are, and their room. What
+    /// such an operation takes is mostly the time in which lines come over from the cache of the thread that wrote them.
+    fn by_rows(self, out: &mut [f32], width: usize, fill: impl Fn(Range<usize>, &mut [f32]) + Sync) {
+        let rows = out.len() / width.max(1);
+        if self.threads <= 1 || out.len() < SPREAD || rows < self.threads {
+            return fill(0..out.len(), out);
+        }
+        let length = rows.div_ceil(self.threads) * width;
+        kernel::scatter_mut(self.threads, out, length, |number, out| {
+            fill(number * length..number * length + out.len(), out);
+        });
+    }
 }
 
 /// The values of a contiguous f32 tensor on the CPU.
@@ -116,7 +135,9 @@ impl CustomOp2 for RmsNorm {
             bail!("a norm of {:?} over {}", x_layout.shape(), w.len());
         }
         let mut out = vec![0.0; x.len()];
-        kernel::rms_norm(self.0.unit, x, w, self.1, &mut out);
+        self.0.by_rows(&mut out, w.len(), |own, out| {
+            kernel::rms_norm(self.0.unit, &x[own], w, self.1, out);
+        });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
 }
@@ -148,7 +169,10 @@ impl CustomOp2 for Gate {
             bail!("a gate of {:?} on {:?}", gate_layout.shape(), up_layout.shape());
         }
         let mut out = vec![0.0; gate.len()];
-        kernel::gate(self.0.unit, self.1, gate, up, &mut out);
+        let width = gate_layout.dims().last().copied().unwrap_or(1);
+        self.0.by_rows(&mut out, width, |own, out| {
+            kernel::gate(self.0.unit, self.1, &gate[own.clone()], &up[own], out);
+        });
         Ok((CpuStorage::F32(out), gate_layout.shape().clone()))
     }
 }
@@ -179,11 +203,11 @@ impl CustomOp1 for SoftCap {
 ///
 /// # Errors
 /// Shapes or types that do not fit.
-pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    a.apply_op2_no_bwd(b, &Sum)
+pub fn add(run: Run, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    a.apply_op2_no_bwd(b, &Sum(run))
 }
 
-struct Sum;
+struct Sum(Run);
 
 impl CustomOp2 for Sum {
     fn name(&self) -> &'static str {
@@ -201,7 +225,13 @@ impl CustomOp2 for Sum {
         if a_layout.shape() != b_layout.shape() {
             bail!("a sum of {:?} and {:?}", a_layout.shape(), b_layout.shape());
         }
-        let out = a.iter().zip(b).map(|(a, b)| a + b).collect();
+        let mut out = vec![0.0; a.len()];
+        let width = a_layout.dims().last().copied().unwrap_or(1);
+        self.0.by_rows(&mut out, width, |own, out| {
+            for ((out, a), b) in out.iter_mut().zip(&a[own.clone()]).zip(&b[own]) {
+                *out = a + b;
+            }
+        });
         Ok((CpuStorage::F32(out), a_layout.shape().clone()))
     }
 }

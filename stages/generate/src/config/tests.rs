@@ -35,6 +35,13 @@ fn defaults_are_those_of_the_family() {
     assert_eq!(windows, [Some(4096), None, Some(4096), None]);
     let none = parse(json!({"architectures": null, "model_type": "gemma2", "final_logit_softcapping": null})).unwrap();
     assert_eq!(none.final_cap, None);
+    // `transformers` hands this cap to attention in Gemma 2 alone.
+    let third = parse(json!({
+        "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text",
+        "attn_logit_softcapping": 5.0, "final_logit_softcapping": 7.0
+    }));
+    let third = third.unwrap();
+    assert_eq!((third.attention_cap, third.final_cap), (None, Some(7.0)));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::Slot;
 use crate::cache::Cache;
 use crate::config::{Config, Rope};
-use crate::kernel::{self, Head, Seen, scatter};
+use crate::kernel::{self, Head, Seen, scatter, scatter_mut};
 use crate::ops::{Run, values};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, bail};
 use std::cell::RefCell;
@@ -105,23 +105,33 @@ struct Scratch<'a> {
 }
 
 impl Heads<'_> {
-    /// Adds the new keys and values to the caches.
+    /// Adds the new keys and values to the caches, those of some slots on each thread.
     fn store(&self, slots: &mut [Slot<'_>], keys: &[f32], values: &[f32]) {
+        let firsts: Vec<usize> = slots
+            .iter()
+            .scan(0, |rows, slot| Some(std::mem::replace(rows, *rows + slot.tokens.len())))
+            .collect();
+        let each = slots.len().div_ceil(self.run.threads.max(1)).max(1);
+        scatter_mut(self.run.threads, slots, each, |piece, slots| {
+            let mut turned = vec![0.0; self.config.head_dim];
+            for (slot, &first) in slots.iter_mut().zip(&firsts[piece * each..]) {
+                self.store_slot(slot, first, keys, values, &mut turned);
+            }
+        });
+    }
+
+    /// The new keys and values of one slot, whose first row is `first`; `turned` has room for a head.
+    fn store_slot(&self, slot: &mut Slot<'_>, first: usize, keys: &[f32], values: &[f32], turned: &mut [f32]) {
         let head_dim = self.config.head_dim;
         let width = self.config.kv_heads * head_dim;
-        let mut turned = vec![0.0; head_dim];
-        let mut row = 0;
-        for slot in slots {
-            for ahead in 0..slot.tokens.len() {
-                for head in 0..self.config.kv_heads {
-                    let at = row * width + head * head_dim;
-                    turned.copy_from_slice(&keys[at..at + head_dim]);
-                    self.rotation.turn(row, &mut turned);
-                    slot.cache.write(self.layer, false, head, ahead, &turned);
-                    slot.cache
-                        .write(self.layer, true, head, ahead, &values[at..at + head_dim]);
-                }
-                row += 1;
+        for ahead in 0..slot.tokens.len() {
+            for head in 0..self.config.kv_heads {
+                let at = (first + ahead) * width + head * head_dim;
+                turned.copy_from_slice(&keys[at..at + head_dim]);
+                self.rotation.turn(first + ahead, turned);
+                slot.cache.write(self.layer, false, head, ahead, turned);
+                slot.cache
+                    .write(self.layer, true, head, ahead, &values[at..at + head_dim]);
             }
         }
     }

@@ -152,12 +152,12 @@ impl Layer {
         if let Some(norm) = &self.attention_norm {
             attended = norm.forward(run, &attended)?;
         }
-        let x = ops::add(&x, &attended)?;
+        let x = ops::add(run, &x, &attended)?;
         let mut fed = self.block.forward(run, config, &self.block_norm.forward(run, &x)?)?;
         if let Some(norm) = &self.output_norm {
             fed = norm.forward(run, &fed)?;
         }
-        ops::add(&x, &fed)
+        ops::add(run, &x, &fed)
     }
 }
 

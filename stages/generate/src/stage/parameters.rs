@@ -281,20 +281,25 @@ impl Settings {
         if self.samples_tokens() { self.samples } else { 1 }
     }
 
-    /// The name of a decoder that has none: `T=0.8,p=0.95`, or `greedy`.
+    /// The name of a decoder that has none: `T=0.8,p=0.95`, or `greedy`. Decoders that choose otherwise are named otherwise:
+    /// it is a key column.
     pub fn name(&self) -> String {
-        if !self.samples_tokens() {
-            return "greedy".to_owned();
-        }
-        let mut name = format!("T={}", self.temperature);
-        if self.top_p < 1.0 {
+        let sampled = self.samples_tokens();
+        let mut name = match sampled {
+            true => format!("T={}", self.temperature),
+            false => "greedy".to_owned(),
+        };
+        if sampled && self.top_p < 1.0 {
             name.push_str(&format!(",p={}", self.top_p));
         }
-        if self.top_k > 0 {
+        if sampled && self.top_k > 0 {
             name.push_str(&format!(",k={}", self.top_k));
         }
-        if self.min_p > 0.0 {
+        if sampled && self.min_p > 0.0 {
             name.push_str(&format!(",min_p={}", self.min_p));
+        }
+        if self.repetition_penalty != 1.0 {
+            name.push_str(&format!(",penalty={}", self.repetition_penalty));
         }
         name
     }
@@ -326,5 +331,31 @@ impl Settings {
             device: Some(self.device).filter(|device| *device != Accelerator::Cpu),
             date: self.date_text.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decoders_that_choose_otherwise_are_named_otherwise() {
+        let named = |change: fn(&mut Settings)| {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            settings.name()
+        };
+        assert_eq!(named(|settings| settings.top_p = 0.5), "greedy");
+        assert_eq!(
+            named(|settings| settings.repetition_penalty = 1.3),
+            "greedy,penalty=1.3"
+        );
+        assert_eq!(
+            named(|settings| {
+                (settings.temperature, settings.top_p, settings.top_k) = (0.8, 0.95, 40);
+                (settings.min_p, settings.repetition_penalty) = (0.05, 1.1);
+            }),
+            "T=0.8,p=0.95,k=40,min_p=0.05,penalty=1.1"
+        );
     }
 }

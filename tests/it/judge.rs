@@ -216,3 +216,65 @@ fn empty_texts_are_scored_only_when_asked_for() {
     let row = &scores(&project)[3];
     assert!(row["p_unsafe"].is_number() && row["invalid"].is_null(), "{row}");
 }
+
+/// A null in a column that a template reads beside the answer is the template's own affair; an empty answer is not.
+#[test]
+fn a_null_in_a_template_drops_no_row_and_an_empty_answer_does() {
+    let project = Project::small();
+    let rows = [
+        r#"{"item": "a", "prompt": "Hi", "context": "At noon.", "completion": "Sure! Turn the key."}"#,
+        r#"{"item": "b", "prompt": "Hi", "context": null, "completion": "I am sorry."}"#,
+        r#"{"item": "c", "prompt": "Hi", "context": "At noon.", "completion": ""}"#,
+    ];
+    let template = "'{% if context %}{{ context }} {% endif %}{{ prompt }} ANSWER'";
+    for with in [
+        format!("{CLASSIFIER}, text: {}", template.replace("ANSWER", "{{ completion }}")),
+        ASKED.replace(
+            "'{{ prompt }} Is this fine? {{ response }}'",
+            &template.replace("ANSWER", "{{ response }}"),
+        ),
+    ] {
+        pipeline(&project, &with);
+        project.write("texts.jsonl", &(rows.join("\n") + "\n"));
+        assert_eq!(count(&run(&project), "rows", "judged"), 2, "{with}");
+        let reasons: Vec<bool> = scores(&project)
+            .iter()
+            .map(|row| row["invalid"] == "empty text")
+            .collect();
+        assert_eq!(reasons, [false, false, true], "{with}");
+    }
+}
+
+/// A label that is neither true nor false is told with its place, not taken for unsafe.
+#[test]
+fn human_labels_are_flags() {
+    let project = Project::small();
+    for (value, told) in [("2", "holds 2"), ("0.3", "holds 0.3"), ("maybe", "holds `maybe`")] {
+        pipeline(&project, CLASSIFIER);
+        project.write("labels.csv", &format!("item,unsafe_human\na,1\nb,0\nc,{value}\n"));
+        project.edit(SPEC, |text| {
+            text + "  labels: { uses: load, with: { path: labels.csv } }\n  \
+                    maps: { uses: calibrate, needs: { scores: scores, labels: labels }, with: {} }\n"
+        });
+        let ran = project.fracture(&["run", SPEC]).code(1);
+        for part in [told, "`unsafe_human`", "item c", "row 3"] {
+            assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+        }
+    }
+}
+
+/// What the judge's files contradict is told before anything is generated.
+#[test]
+fn mistakes_about_windows_are_told_at_plan_time() {
+    let project = Project::small();
+    for (with, told) in [
+        ("max_length: 100000", "positions"),
+        ("max_length: 8, stride: 8", "does not fit windows of"),
+        ("canaries: own.jsonl", "says what `complyy` must score"),
+    ] {
+        pipeline(&project, &format!("{CLASSIFIER}, {with}"));
+        project.write("own.jsonl", "{\"text\": \"Sure.\", \"p_complyy\": 0.9}\n");
+        let ran = project.fracture(&["plan", SPEC]).code(2);
+        assert!(ran.stderr.contains(told), "{with}: {}", ran.stderr);
+    }
+}

@@ -12,6 +12,8 @@ use fracture_cache::{Digest, FileDigests};
 use fracture_stage::{Error, ErrorKind, FileUse, Files};
 use serde::{Deserialize, Serialize};
 
+use crate::generative::LEAST_MASS;
+
 /// A canary may move by this much.
 pub const TOLERANCE: f64 = 1e-3;
 /// A file of canaries may be this long, bytes.
@@ -25,6 +27,15 @@ const EXPECTED: &str = "p_";
 
 /// The readings of one text: probabilities, as many as its judge has labels (and windows).
 pub type Readings = Result<Vec<f64>, String>;
+
+/// When a judge has drifted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Rule {
+    /// When a number moved by more than [`TOLERANCE`].
+    Moved,
+    /// When less than this share of the verdicts are what they were: the numbers of a served judge move by themselves.
+    Verdicts(f64),
+}
 
 /// A text that is watched.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +71,8 @@ pub struct Canaries {
     judge: String,
     record: Option<PathBuf>,
     before: Option<Vec<Readings>>,
+    rule: Rule,
+    found: Option<String>,
 }
 
 impl Canaries {
@@ -122,7 +135,24 @@ impl Canaries {
             judge: judge.to_owned(),
             record,
             before: None,
+            rule: Rule::Moved,
+            found: None,
         })
+    }
+
+    /// The same canaries, compared by their verdicts: at least the share `least` must stay. Readings are then what the unsafe
+    /// words hold, and what all words hold, of the probability.
+    #[must_use]
+    pub fn by_verdict(self, least: f64) -> Self {
+        Self {
+            rule: Rule::Verdicts(least),
+            ..self
+        }
+    }
+
+    /// What the last comparison of verdicts found, for the record.
+    pub fn found(&self) -> Option<&str> {
+        self.found.as_deref()
     }
 
     /// The texts to score.
@@ -131,11 +161,20 @@ impl Canaries {
     }
 
     /// Compares with what the canaries must score. `score` is the probability that a label has of the text of that number;
-    /// `None` where the judge has no such label or no score for the text, which is nothing to compare.
+    /// `None` where the judge has no score for the text, which is nothing to compare. That the judge has the labels is
+    /// checked before ([`check_labels`]).
     ///
     /// # Errors
-    /// When one is off by more than [`TOLERANCE`].
+    /// When one is off by more than [`TOLERANCE`], or too few verdicts are what they must be.
     pub fn check_expected(&self, score: impl Fn(usize, &str) -> Option<f64>) -> Result<(), Error> {
+        if let Rule::Verdicts(least) = self.rule {
+            let sides = self.canaries.iter().enumerate().filter_map(|(index, canary)| {
+                let (label, expected) = canary.expected.first()?;
+                let now = score(index, label)?;
+                Some((index, [*expected, now].map(|p| Some((p >= 0.5) == (label != "safe")))))
+            });
+            return self.agree(sides, "its file says", least).map(drop);
+        }
         let mut worst: Option<(usize, f64, f64, f64, &str)> = None;
         for (index, canary) in self.canaries.iter().enumerate() {
             for (label, expected) in &canary.expected {
@@ -169,18 +208,32 @@ impl Canaries {
     /// # Errors
     /// When a canary moved by more than [`TOLERANCE`]; the error names it.
     pub fn check(&mut self, now: Vec<Readings>, provenance: &[(String, String)]) -> Result<(), Error> {
-        if let Some(before) = &self.before {
-            return self.compare(before, &now, "before this use of the judge");
+        if let Rule::Verdicts(_) = self.rule
+            && let Some(cause) = failed_all(&now)
+        {
+            return Err(Error::task(format!(
+                "the judge `{}` can not be asked about its canaries",
+                self.judge
+            ))
+            .cause(cause));
         }
-        if let Some(path) = &self.record {
-            match std::fs::read(path)
+        if let Some(before) = &self.before {
+            return self.compare(before, &now, "before this use of the judge").map(drop);
+        }
+        if let Some(path) = self.record.clone() {
+            match std::fs::read(&path)
                 .ok()
                 .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             {
-                Some(record) => self.compare_record(record, &now, provenance, path)?,
+                Some(record) => self.found = self.compare_record(record, &now, provenance, &path)?,
+                // A canary that a server failed to answer once is no measure for later runs.
+                None if self.rule != Rule::Moved && now.iter().any(Result::is_err) => {}
                 // A record that can not be written is no reason to stop: the next run compares nothing.
-                None => drop(self.write(path, &now, provenance)),
+                None => drop(self.write(&path, &now, provenance)),
             }
+        }
+        if let (Rule::Verdicts(_), None) = (self.rule, &self.found) {
+            self.found = Some(format!("{} verdicts, to be compared with from now on", now.len()));
         }
         self.before = Some(now);
         Ok(())
@@ -192,7 +245,7 @@ impl Canaries {
         now: &[Readings],
         provenance: &[(String, String)],
         path: &Path,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<String>, Error> {
         let recorded: Vec<Readings> = record
             .canaries
             .into_iter()
@@ -202,7 +255,8 @@ impl Canaries {
             let all: Vec<String> = all.iter().map(|(name, value)| format!("{name} {value}")).collect();
             all.join(", ")
         };
-        self.compare(&recorded, now, "when this judge ran first").map_err(|error| {
+        self.compare(&recorded, now, "when this judge ran first").map_err(|mut error| {
+            let before = error.hint.take().map_or_else(String::new, |hint| format!("{hint}. "));
             error
                 .cause(format!(
                     "then with {}, now with {}",
@@ -210,14 +264,23 @@ impl Canaries {
                     shown(provenance)
                 ))
                 .hint(format!(
-                    "nothing was scored; scores of then and now must not be compared. If the change is meant, use a new \
+                    "{before}nothing was scored; scores of then and now must not be compared. If the change is meant, use a new \
                      store (--store) or remove {}",
                     path.display()
                 ))
         })
     }
 
-    fn compare(&self, before: &[Readings], now: &[Readings], when: &str) -> Result<(), Error> {
+    /// Compares two sides; gives what is to be said of it in the record.
+    fn compare(&self, before: &[Readings], now: &[Readings], when: &str) -> Result<Option<String>, Error> {
+        if let Rule::Verdicts(least) = self.rule {
+            // A canary that was not answered on one side is nothing to compare.
+            let both = before.iter().zip(now).enumerate();
+            let sides = both.filter_map(|(index, (before, now))| {
+                Some((index, [verdict(before.as_deref().ok()?), verdict(now.as_deref().ok()?)]))
+            });
+            return self.agree(sides, when, least).map(Some);
+        }
         let mut worst: Option<(usize, f64, f64, f64)> = None;
         for (index, (before, now)) in before.iter().zip(now).enumerate() {
             let (before, now) = match (before, now) {
@@ -241,22 +304,53 @@ impl Canaries {
                 index,
                 &format!("moved by {moved:.4}: {before:.4} {when}, {now:.4} now (at most {TOLERANCE} is allowed)"),
             )),
-            _ => Ok(()),
+            _ => Ok(None),
+        }
+    }
+
+    /// Compares verdicts, canary by canary: then and now.
+    fn agree(
+        &self,
+        sides: impl Iterator<Item = (usize, [Option<bool>; 2])>,
+        when: &str,
+        least: f64,
+    ) -> Result<String, Error> {
+        let (mut compared, mut same, mut first) = (0usize, 0usize, None);
+        for (index, [then, now]) in sides {
+            compared += 1;
+            same += usize::from(then == now);
+            if then != now && first.is_none() {
+                first = Some((index, then, now));
+            }
+        }
+        let said = format!("{same} of {compared} verdicts are the same");
+        match first {
+            // Shares are compared as counts: 99 of 100 are 0.99.
+            Some((index, then, now)) if (same as f64) < least * compared as f64 - 1e-9 => Err(self
+                .drift(
+                    index,
+                    &format!(
+                        "is {} now and {} {when}: {said} (at least {least} is wanted)",
+                        word(now),
+                        word(then)
+                    ),
+                )
+                .hint(
+                    "another model answers, or the same one otherwise; `agreement:` says how many verdicts may change",
+                )),
+            _ => Ok(format!("{said} ({when})")),
         }
     }
 
     fn drift(&self, index: usize, problem: &str) -> Error {
         let text = self.canaries.get(index).map_or("", |canary| canary.text.as_str());
-        let mut shown: String = text.chars().filter(|c| !c.is_control()).take(60).collect();
-        if shown.len() < text.len() {
-            shown.push('…');
-        }
         Error::new(
             ErrorKind::Task,
             format!(
-                "the judge `{}` drifted: canary {} (\"{shown}\") {problem}",
+                "the judge `{}` drifted: canary {} ({}) {problem}",
                 self.judge,
-                index + 1
+                index + 1,
+                shown(text)
             ),
         )
     }
@@ -275,6 +369,61 @@ impl Canaries {
         file.persist(path)?;
         Ok(())
     }
+}
+
+/// What a judge says by what its words hold of the probability: unsafe or safe words, and all of them.
+fn verdict(readings: &[f64]) -> Option<bool> {
+    match readings {
+        [bad, all] if *all >= LEAST_MASS => Some(bad / all >= 0.5),
+        _ => None,
+    }
+}
+
+fn word(verdict: Option<bool>) -> &'static str {
+    match verdict {
+        Some(true) => "unsafe",
+        Some(false) => "safe",
+        None => "no verdict",
+    }
+}
+
+/// Why no text has readings; `None` where one has.
+fn failed_all(now: &[Readings]) -> Option<&str> {
+    match now.iter().all(Result::is_err) {
+        true => now.first()?.as_ref().err().map(String::as_str),
+        false => None,
+    }
+}
+
+/// Checks that the judge has every label that a canary speaks of.
+///
+/// # Errors
+/// When it does not; the error lists its labels.
+pub fn check_labels(canaries: &[Canary], labels: &[&str]) -> Result<(), Error> {
+    for (index, canary) in canaries.iter().enumerate() {
+        let unknown = |(label, _): &&(String, f64)| !labels.contains(&label.as_str());
+        if let Some((label, _)) = canary.expected.iter().find(unknown) {
+            return Err(Error::input(format!(
+                "canary {} ({}) says what `{label}` must score, and the judge has no such label",
+                index + 1,
+                shown(&canary.text)
+            ))
+            .cause(format!("its labels are {}", labels.join(", ")))
+            .hint(format!(
+                "write `{EXPECTED}LABEL` with one of its labels in the file of canaries"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The beginning of a text, for messages.
+fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().filter(|c| !c.is_control()).take(60).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    format!("\"{shown}\"")
 }
 
 /// A canary from a line of JSON.

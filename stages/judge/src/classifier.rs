@@ -104,16 +104,7 @@ impl Classifier {
             .map(|_| Judge::load(layout, runtime, inside, weights.as_ref()))
             .collect::<Result<Vec<_>, _>>()?;
         let constraints = sessions.first().map(|judge| judge.constraints).unwrap_or_default();
-        let max_length = match (options.max_length, constraints.length) {
-            (Some(asked), Some(fixed)) if asked > fixed => {
-                return Err(Error::pipeline(format!(
-                    "max_length: {asked} is more than the {fixed} tokens that {} is exported for",
-                    layout.model.display()
-                )));
-            }
-            (None, Some(fixed)) => Some(config.max_length(None, None)?.min(fixed)),
-            (asked, _) => asked,
-        };
+        let max_length = longest(layout, &config, options.max_length, constraints.length)?;
         let encoder = TextEncoder::load(layout, &config, max_length, options.stride)?;
         Ok(Self {
             shapes: Shapes::new(constraints, encoder.max_length()),
@@ -202,7 +193,7 @@ impl Classifier {
         units += self.queue(texts, encoded, done);
         for ((_, waiting), logits) in batches.into_iter().zip(runs) {
             for (waiting, logits) in waiting.into_iter().zip(logits?) {
-                units += u64::from(self.finish(waiting.row, waiting.index, logits, done));
+                units += u64::from(self.finish(waiting.row, waiting.index, logits, done)?);
             }
         }
         Ok(Progress {
@@ -322,15 +313,27 @@ impl Classifier {
     }
 
     /// Stores the logits of a window; hands out the row when it was the last. Returns whether it did.
-    fn finish(&mut self, id: u64, index: usize, logits: Vec<f32>, done: &mut dyn FnMut(Ticket, Outcome)) -> bool {
+    ///
+    /// # Errors
+    /// When the number of logits does not fit the labels: it will for no other row.
+    fn finish(
+        &mut self,
+        id: u64,
+        index: usize,
+        logits: Vec<f32>,
+        done: &mut dyn FnMut(Ticket, Outcome),
+    ) -> Result<bool, Error> {
+        self.config.check_logits(logits.len(), &self.shown)?;
         let Some(row) = self.rows.get_mut(&id) else {
-            return false;
+            return Ok(false);
         };
         row.logits[index] = Some(logits);
         if row.logits.iter().any(Option::is_none) {
-            return false;
+            return Ok(false);
         }
-        let Some(row) = self.rows.remove(&id) else { return false };
+        let Some(row) = self.rows.remove(&id) else {
+            return Ok(false);
+        };
         let raw = RawRow {
             logits: row.logits.into_iter().flatten().collect(),
             truncated: row.truncated,
@@ -342,33 +345,41 @@ impl Classifier {
                 Some(message) => Outcome::Failed(RowError { message }),
             },
         );
-        true
+        Ok(true)
     }
 
-    /// What is wrong with a row: a logit that is no number, or a number of logits that does not fit the labels.
+    /// What is wrong with a row: a logit that is no number.
     fn defect(&self, raw: &RawRow) -> Option<String> {
-        let named = self.config.labels.len();
-        for (window, logits) in raw.logits.iter().enumerate() {
-            if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
-                let label = self
-                    .config
-                    .labels
-                    .get(index)
-                    .map_or_else(|| format!("logit {index}"), |label| format!("`{label}`"));
-                return Some(format!(
-                    "{} gave {} for {label} in window {window}: the model is damaged or overflows; try its f32 export",
-                    self.shown, logits[index]
-                ));
-            }
-            if named != 0 && logits.len() != named && !(logits.len() == 1 && named == 2) {
-                return Some(format!(
-                    "{} gives {} logits and its config.json names {named} labels",
-                    self.shown,
-                    logits.len()
-                ));
-            }
-        }
-        None
+        raw.logits.iter().enumerate().find_map(|(window, logits)| {
+            let index = logits.iter().position(|logit| !logit.is_finite())?;
+            let label = self.config.labels.get(index);
+            let label = label.map_or_else(|| format!("logit {index}"), |label| format!("`{label}`"));
+            Some(format!(
+                "{} gave {} for {label} in window {window}: the model is damaged or overflows; try its f32 export",
+                self.shown, logits[index]
+            ))
+        })
+    }
+}
+
+/// The longest window that is asked for, or that the graph fixes; `None` where the tokenizer says.
+///
+/// # Errors
+/// When more is asked for than the graph takes.
+pub(crate) fn longest(
+    layout: &Layout,
+    config: &JudgeConfig,
+    asked: Option<usize>,
+    fixed: Option<usize>,
+) -> Result<Option<usize>, Error> {
+    match (asked, fixed) {
+        (Some(asked), Some(fixed)) if asked > fixed => Err(Error::pipeline(format!(
+            "max_length: {asked} is more than the {fixed} tokens that {} is exported for",
+            layout.model.display()
+        ))
+        .parameter(&["max_length"])),
+        (None, Some(fixed)) => Ok(Some(config.max_length(None, None)?.min(fixed))),
+        (asked, _) => Ok(asked),
     }
 }
 

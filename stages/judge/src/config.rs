@@ -13,6 +13,11 @@ const ABSURD_LENGTH: f64 = 1e6;
 const DEFAULT_LENGTH: usize = 512;
 /// A configuration larger than this is not read, bytes.
 const SIZE_LIMIT: u64 = 16 << 20;
+/// A classifier has no more labels than this.
+const MOST_LABELS: usize = 10_000;
+/// The values of `problem_type` that `transformers` knows.
+const PROBLEM_TYPES: [&str; 3] = [MULTI_LABEL, "regression", "single_label_classification"];
+const MULTI_LABEL: &str = "multi_label_classification";
 /// Model types whose positions start behind the padding index: 514 positions hold 512 tokens.
 const OFFSET_POSITIONS: [&str; 8] = [
     "roberta",
@@ -39,7 +44,8 @@ pub enum Activation {
 pub struct JudgeConfig {
     /// `model_type`, empty when it is not said.
     pub model_type: String,
-    /// Labels by index; empty when the configuration names none.
+    /// Labels by index: those of the configuration, else a placeholder for each logit of the graph; empty when neither says
+    /// how many there are.
     pub labels: Vec<String>,
     /// `problem_type` as written.
     pub problem_type: Option<String>,
@@ -72,7 +78,7 @@ impl JudgeConfig {
             .map(read_object)
             .transpose()?
             .unwrap_or_default();
-        let labels = labels(&config).map_err(|cause| {
+        let labels = labels(&config, layout.graph.labels).map_err(|cause| {
             Error::input(format!("{} has labels that can not be used", layout.config.display())).cause(cause)
         })?;
         Ok(Self::from_json(&config, &tokenizer, labels))
@@ -122,7 +128,8 @@ impl JudgeConfig {
                 ))
                 .hint(format!(
                     "max_length: {most}, with stride: for windows over longer texts"
-                ))),
+                ))
+                .parameter(&["max_length"])),
                 _ => Ok(asked),
             };
         }
@@ -133,25 +140,30 @@ impl JudgeConfig {
             .unwrap_or(DEFAULT_LENGTH))
     }
 
-    /// The labels under the user's names. `names` maps a label of the configuration (or its index) to a name.
+    /// The labels under the user's names. `names` maps a label of the configuration (or its index) to a name. Where nothing
+    /// says how many labels there are, the indices of `names` do.
     ///
     /// # Errors
     /// When `names` speaks of a label that does not exist, or two labels would get one name.
     pub fn named_labels(&self, names: &[(String, String)]) -> Result<Vec<String>, Error> {
-        let mut labels = self.labels.clone();
+        let named = || names.iter().filter_map(|(from, _)| index_of(from));
+        let own = match self.labels.is_empty() {
+            true => placeholders(named().max().map_or(0, |last| last + 1)),
+            false => self.labels.clone(),
+        };
+        let mut labels = own.clone();
         for (from, to) in names {
-            let index = self
-                .labels
-                .iter()
-                .position(|label| label == from)
-                .or_else(|| from.parse().ok());
+            let index = own.iter().position(|label| label == from).or_else(|| from.parse().ok());
             match index.and_then(|index| labels.get_mut(index)) {
                 Some(label) => label.clone_from(to),
                 None => {
-                    return Err(
-                        Error::pipeline(format!("the judge has no label `{from}` to name `{to}`"))
-                            .cause(format!("its labels are {}", self.labels.join(", "))),
-                    );
+                    let error = Error::pipeline(format!("the judge has no label `{from}` to name `{to}`"));
+                    return Err(match own.is_empty() {
+                        false => error.cause(format!("its labels are {}", own.join(", "))),
+                        true => error
+                            .cause("its config.json names no labels, and its graph does not say how many there are")
+                            .hint("name them by index: labels: { LABEL_0: safe, LABEL_1: unsafe }"),
+                    });
                 }
             }
         }
@@ -161,18 +173,39 @@ impl JudgeConfig {
         }
     }
 
+    /// Checks that a model gives as many logits as the configuration names labels; one logit may stand for two labels.
+    ///
+    /// # Errors
+    /// When it does not; `shown` is the model's path.
+    pub fn check_logits(&self, logits: usize, shown: &str) -> Result<(), Error> {
+        let named = self.labels.len();
+        match named == 0 || logits == named || (logits == 1 && named == 2) {
+            true => Ok(()),
+            false => Err(Error::input(format!(
+                "{shown} gives {logits} logits and its config.json names {named} labels"
+            ))
+            .cause(format!("the labels are {}", self.labels.join(", ")))
+            .hint("take config.json and the model from one export")),
+        }
+    }
+
     /// How logits become probabilities: `problem_type`, else softmax over several labels and a sigmoid for one.
     ///
     /// # Errors
-    /// For a regression model: its output is no probability.
+    /// For a regression model, whose output is no probability, and for a `problem_type` that nobody knows.
     pub fn activation(&self, logits: usize) -> Result<Activation, Error> {
         match self.problem_type.as_deref() {
-            Some("multi_label_classification") => Ok(Activation::Sigmoid),
+            Some(MULTI_LABEL) => Ok(Activation::Sigmoid),
             Some("regression") => Err(
                 Error::pipeline("the judge is a regression model: its output is no probability").hint(
                     "use a model trained to classify, or set problem_type in its config.json if the label is wrong",
                 ),
             ),
+            Some(other) if !PROBLEM_TYPES.contains(&other) => Err(Error::input(format!(
+                "the judge's config.json has the problem_type `{other}`, which is none"
+            ))
+            .cause(format!("there are {}", PROBLEM_TYPES.join(", ")))
+            .hint("correct it, or leave it out: one of several labels then")),
             _ if logits == 1 => Ok(Activation::Sigmoid),
             _ => Ok(Activation::Softmax),
         }
@@ -181,13 +214,28 @@ impl JudgeConfig {
 
 /// Whether labels are the placeholders that transformers writes when nobody named them.
 pub fn are_generic(labels: &[String]) -> bool {
-    let generic = |label: &String| {
-        label
-            .to_ascii_uppercase()
-            .strip_prefix("LABEL_")
-            .is_some_and(|n| n.parse::<u32>().is_ok())
-    };
-    labels.is_empty() || labels.iter().all(generic)
+    labels.is_empty() || labels.iter().all(|label| is_generic(label))
+}
+
+/// Whether a label is such a placeholder.
+pub fn is_generic(label: &str) -> bool {
+    generic_index(label).is_some()
+}
+
+fn generic_index(label: &str) -> Option<usize> {
+    label.to_ascii_uppercase().strip_prefix("LABEL_")?.parse().ok()
+}
+
+/// The index that a placeholder or a number means.
+fn index_of(name: &str) -> Option<usize> {
+    name.parse()
+        .ok()
+        .or_else(|| generic_index(name))
+        .filter(|index| *index < MOST_LABELS)
+}
+
+fn placeholders(count: usize) -> Vec<String> {
+    (0..count).map(|index| format!("LABEL_{index}")).collect()
 }
 
 fn duplicate(labels: &[String]) -> Option<&String> {
@@ -223,15 +271,13 @@ fn length(value: Option<&Value>) -> Option<usize> {
     Some(length)
 }
 
-/// `id2label`, keys 0, 1, 2…; else `num_labels` placeholders.
-fn labels(config: &Map<String, Value>) -> Result<Vec<String>, String> {
+/// `id2label`, keys 0, 1, 2…; else a placeholder for each of `num_labels`, or of the graph's logits: transformers writes
+/// neither for two labels without names.
+fn labels(config: &Map<String, Value>, logits: Option<u64>) -> Result<Vec<String>, String> {
     let Some(map) = config.get("id2label").and_then(Value::as_object) else {
-        let count = config
-            .get("num_labels")
-            .and_then(Value::as_u64)
-            .unwrap_or(0)
-            .min(10_000);
-        return Ok((0..count).map(|index| format!("LABEL_{index}")).collect());
+        let said = config.get("num_labels").and_then(Value::as_u64).or(logits);
+        let count = said.and_then(|count| usize::try_from(count).ok());
+        return Ok(placeholders(count.unwrap_or(0).min(MOST_LABELS)));
     };
     let mut labels = vec![None; map.len()];
     for (key, value) in map {

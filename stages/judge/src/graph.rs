@@ -15,6 +15,8 @@ use fracture_stage::Error;
 const TEXT_LIMIT: u64 = 1 << 16;
 /// How deep graphs may hold graphs.
 const DEPTH_LIMIT: u32 = 16;
+/// How many dimensions an input or output may have.
+const MOST_DIMENSIONS: usize = 64;
 /// Operators whose result for one row depends on the other rows of the batch: they take one scale from the whole tensor.
 const BATCH_DEPENDENT: [&str; 3] = ["DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"];
 
@@ -27,6 +29,10 @@ pub struct GraphHeader {
     pub ir_version: u64,
     /// Names of the inputs that are no weights.
     pub inputs: Vec<String>,
+    /// How many tokens the graph is exported for, where it fixes that.
+    pub length: Option<u64>,
+    /// How many logits it gives for a text, where it fixes that: the columns of `logits`, or of its only output.
+    pub labels: Option<u64>,
     /// The locations of external data, relative to the folder of the model file, sorted.
     pub external: Vec<String>,
     /// Rows of the embedding that `input_ids` indexes, where the graph shows it plainly.
@@ -74,13 +80,21 @@ enum Value {
     Skipped,
 }
 
+/// An input or output: its name and its dimensions, `None` where one is not fixed.
+#[derive(Default)]
+struct ValueInfo {
+    name: String,
+    dimensions: Vec<Option<u64>>,
+}
+
 struct Walker<R> {
     reader: R,
     position: u64,
     length: u64,
     header: GraphHeader,
     saw_graph: bool,
-    declared: Vec<String>,
+    declared: Vec<ValueInfo>,
+    outputs: Vec<ValueInfo>,
     embeddings: BTreeSet<String>,
     rows: HashMap<String, u64>,
     external: BTreeSet<String>,
@@ -95,6 +109,7 @@ impl<R: BufRead + Seek> Walker<R> {
             header: GraphHeader::default(),
             saw_graph: false,
             declared: Vec::new(),
+            outputs: Vec::new(),
             embeddings: BTreeSet::new(),
             rows: HashMap::new(),
             external: BTreeSet::new(),
@@ -105,9 +120,19 @@ impl<R: BufRead + Seek> Walker<R> {
         if !self.saw_graph {
             return Err(bad("it holds no graph"));
         }
+        let fixed = |value: Option<&ValueInfo>| match value?.dimensions[..] {
+            [_, last] => last.filter(|last| *last > 0),
+            _ => None,
+        };
+        self.header.length = fixed(self.declared.iter().find(|input| input.name == "input_ids"));
+        self.header.labels = fixed(match &self.outputs[..] {
+            [only] => Some(only),
+            several => several.iter().find(|output| output.name == "logits"),
+        });
         self.header.inputs = self
             .declared
             .into_iter()
+            .map(|input| input.name)
             .filter(|name| !self.rows.contains_key(name))
             .collect();
         self.header.external = self.external.into_iter().collect();
@@ -224,7 +249,7 @@ impl<R: BufRead + Seek> Walker<R> {
         Ok(())
     }
 
-    /// `GraphProto`: 1 node, 5 initializer, 11 input { 1 name }.
+    /// `GraphProto`: 1 node, 5 initializer, 11 input, 12 output.
     fn graph(&mut self, end: u64, depth: u32) -> io::Result<()> {
         if depth > DEPTH_LIMIT {
             return Err(bad("graphs are nested too deeply"));
@@ -233,21 +258,48 @@ impl<R: BufRead + Seek> Walker<R> {
             match (number, value) {
                 (1, Value::Bytes(n)) => self.node(self.position + n, depth)?,
                 (5, Value::Bytes(n)) => self.tensor(self.position + n)?,
-                (11, Value::Bytes(n)) if depth == 0 => self.input(self.position + n)?,
+                (11, Value::Bytes(n)) if depth == 0 => {
+                    let input = self.value_info(self.position + n)?;
+                    self.declared.push(input);
+                }
+                (12, Value::Bytes(n)) if depth == 0 => {
+                    let output = self.value_info(self.position + n)?;
+                    self.outputs.push(output);
+                }
                 (_, value) => self.pass(value)?,
             }
         }
         Ok(())
     }
 
-    fn input(&mut self, end: u64) -> io::Result<()> {
+    /// `ValueInfoProto`: 1 name, 2 type { 1 tensor_type { 2 shape { 1 dim { 1 dim_value } } } }.
+    fn value_info(&mut self, end: u64) -> io::Result<ValueInfo> {
+        let mut info = ValueInfo::default();
         while let Some((number, value)) = self.field(end)? {
             match (number, value) {
-                (1, Value::Bytes(n)) => {
-                    let name = self.text(n)?;
-                    self.declared.push(name);
-                }
+                (1, Value::Bytes(n)) => info.name = self.text(n)?,
+                (2, Value::Bytes(n)) => self.shape(self.position + n, &[1, 2, 1], &mut info.dimensions)?,
                 (_, value) => self.pass(value)?,
+            }
+        }
+        Ok(info)
+    }
+
+    /// Follows the fields of `path` down to the dimensions, each of which may hold its number (1).
+    fn shape(&mut self, end: u64, path: &[u64], dimensions: &mut Vec<Option<u64>>) -> io::Result<()> {
+        while let Some((number, value)) = self.field(end)? {
+            match (number, value, path) {
+                (1, Value::Number(n), []) => *dimensions.last_mut().ok_or_else(|| bad("a shape is damaged"))? = Some(n),
+                (number, Value::Bytes(n), [next, rest @ ..]) if number == *next => {
+                    if rest.is_empty() {
+                        dimensions.push(None);
+                    }
+                    if dimensions.len() > MOST_DIMENSIONS {
+                        return Err(bad("a shape has too many dimensions"));
+                    }
+                    self.shape(self.position + n, rest, dimensions)?;
+                }
+                (_, value, _) => self.pass(value)?,
             }
         }
         Ok(())

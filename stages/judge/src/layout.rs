@@ -54,7 +54,8 @@ impl Layout {
         let places = if beside == folder {
             vec![beside.clone()]
         } else {
-            vec![beside.clone(), folder.clone()]
+            // Of two configurations that of the root counts, as `transformers` reads it.
+            vec![folder.clone(), beside.clone()]
         };
         let find = |name: &str| places.iter().map(|place| place.join(name)).find(|path| path.is_file());
         let config = find("config.json").ok_or_else(|| missing(&folder, "config.json", &places))?;

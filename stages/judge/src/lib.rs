@@ -10,6 +10,7 @@ pub mod config;
 pub mod fetch;
 pub mod generative;
 pub mod graph;
+mod jinja;
 pub mod layout;
 pub mod provider;
 pub mod raw;

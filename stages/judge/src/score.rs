@@ -3,7 +3,7 @@
 
 use fracture_stage::Error;
 
-use crate::config::{Activation, are_generic};
+use crate::config::{Activation, are_generic, is_generic};
 use crate::raw::RawRow;
 
 /// What the named labels mean.
@@ -51,8 +51,8 @@ impl Scoring {
     /// `labels` are the judge's in order, `named` those that `unsafe:` lists.
     ///
     /// # Errors
-    /// When `named` is empty, holds a label that the judge does not have (the error lists the labels and the nearest name), or
-    /// holds one twice.
+    /// When `named` is empty, holds a label that the judge does not have (the error lists the labels and the nearest name) or
+    /// a placeholder that nobody gave a name, or holds one twice.
     pub fn new(
         labels: Vec<String>,
         activation: Activation,
@@ -79,6 +79,13 @@ impl Scoring {
                     None => error.hint("name one of its labels under unsafe:"),
                 });
             };
+            if is_generic(name) {
+                return Err(
+                    Error::pipeline(format!("`unsafe` names `{name}`, which does not say what it means"))
+                        .cause(listed)
+                        .hint(GENERIC),
+                );
+            }
             if indices.contains(&index) {
                 return Err(Error::pipeline(format!("`unsafe` lists the label `{name}` twice")));
             }

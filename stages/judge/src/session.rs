@@ -259,13 +259,7 @@ fn feeds(session: &Session, shown: &str) -> Result<Vec<(String, Feed, TensorElem
     let mut feeds = Vec::new();
     for input in session.inputs() {
         let name = input.name();
-        let Some(feed) = Feed::named(name) else {
-            return Err(
-                Error::input(format!("{shown} wants the input `{name}`, which no text gives"))
-                    .cause("a sequence classifier takes input_ids, attention_mask and token_type_ids")
-                    .hint("export the model with `optimum-cli export onnx --task text-classification`"),
-            );
-        };
+        let feed = Feed::named(name).ok_or_else(|| unfed(name, shown))?;
         match input.dtype() {
             ValueType::Tensor {
                 ty: ty @ (TensorElementType::Int64 | TensorElementType::Int32),
@@ -283,7 +277,29 @@ fn feeds(session: &Session, shown: &str) -> Result<Vec<(String, Feed, TensorElem
     if feeds.iter().any(|(_, feed, _)| *feed == Feed::Ids) {
         return Ok(feeds);
     }
-    Err(Error::input(format!("{shown} has no input `input_ids`")).cause("it is no text classifier"))
+    Err(no_ids(shown))
+}
+
+/// Checks that a graph wants nothing that no text gives, by the names of its inputs; a session says it again.
+///
+/// # Errors
+/// When it does, or when it does not read token ids.
+pub(crate) fn check_inputs(inputs: &[String], shown: &str) -> Result<(), Error> {
+    match inputs.iter().find(|name| Feed::named(name).is_none()) {
+        Some(name) => Err(unfed(name, shown)),
+        None if inputs.iter().any(|name| name == "input_ids") => Ok(()),
+        None => Err(no_ids(shown)),
+    }
+}
+
+fn unfed(name: &str, shown: &str) -> Error {
+    Error::input(format!("{shown} wants the input `{name}`, which no text gives"))
+        .cause("a sequence classifier takes input_ids, attention_mask and token_type_ids")
+        .hint("export the model with `optimum-cli export onnx --task text-classification`")
+}
+
+fn no_ids(shown: &str) -> Error {
+    Error::input(format!("{shown} has no input `input_ids`")).cause("it is no text classifier")
 }
 
 /// The outputs of the graph.

@@ -74,6 +74,8 @@ pub struct Graph {
     pub half: bool,
     /// Whether the logits are the shape of the batch instead: rows, length.
     pub shape: bool,
+    /// The length of the input and the number of logits that the graph fixes.
+    pub fixed: [Option<u64>; 2],
 }
 
 impl Default for Graph {
@@ -89,6 +91,7 @@ impl Default for Graph {
             external: None,
             half: false,
             shape: false,
+            fixed: [None; 2],
         }
     }
 }
@@ -122,8 +125,12 @@ fn node(operator: &str, inputs: &[&str], output: &str, attributes: &[Vec<u8>]) -
     bytes(1, [inputs, bytes(2, output), bytes(4, operator), attributes].concat())
 }
 
-fn value(field: u64, name: &str, kind: u64, dimensions: &[&str]) -> Vec<u8> {
-    let shape: Vec<u8> = dimensions.iter().flat_map(|name| bytes(1, bytes(2, name))).collect();
+fn value(field: u64, name: &str, kind: u64, last: (&str, Option<u64>)) -> Vec<u8> {
+    let last = last.1.map_or_else(|| bytes(2, last.0), |fixed| number(1, fixed));
+    let shape: Vec<u8> = [bytes(2, "batch"), last]
+        .into_iter()
+        .flat_map(|one| bytes(1, one))
+        .collect();
     let tensor = [number(1, kind), bytes(2, shape)].concat();
     bytes(field, [bytes(1, name), bytes(2, bytes(1, tensor))].concat())
 }
@@ -180,8 +187,8 @@ impl Graph {
         let inputs = self
             .inputs
             .iter()
-            .flat_map(|name| value(11, name, self.ids, &["batch", "length"]));
-        let output = value(12, "logits", if self.half { 10 } else { 1 }, &["batch", "labels"]);
+            .flat_map(|name| value(11, name, self.ids, ("length", self.fixed[0])));
+        let output = value(12, "logits", if self.half { 10 } else { 1 }, ("labels", self.fixed[1]));
         let graph = [nodes.concat(), bytes(2, "test"), table, inputs.collect(), output].concat();
         [
             number(1, 8),

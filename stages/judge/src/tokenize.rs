@@ -113,14 +113,16 @@ impl TextEncoder {
         if room == 0 {
             return Err(Error::pipeline(format!(
                 "max_length: {max_length} leaves no room for text beside special tokens"
-            )));
+            ))
+            .parameter(&["max_length"]));
         }
         if let Some(stride) = stride
             && stride >= room
         {
             return Err(
                 Error::pipeline(format!("stride: {stride} does not fit windows of {room} tokens"))
-                    .hint("stride is how many tokens two neighbouring windows share; 128 is usual for windows of 512"),
+                    .hint("stride is how many tokens two neighbouring windows share; 128 is usual for windows of 512")
+                    .parameter(&["stride"]),
             );
         }
         Ok(encoder)

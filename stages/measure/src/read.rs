@@ -38,12 +38,71 @@ pub fn integers(views: &[&View], name: &str) -> Result<Option<Int64Array>, Error
     read(views, name, &DataType::Int64)
 }
 
-/// A column of flags; `None` when no table has it.
+/// A column of flags; `None` when no table has it. Flags are booleans, the numbers 0 and 1, or the texts `0`, `1`, `true`
+/// and `false`: Arrow's own cast takes every other number for true.
 ///
 /// # Errors
-/// When the store can not deliver the column or a value can not be read so.
+/// When the store can not deliver the column, or a value is none of these; the error names value and row.
 pub fn flags(views: &[&View], name: &str) -> Result<Option<BooleanArray>, Error> {
-    read(views, name, &DataType::Boolean)
+    if !has(views, name) {
+        return Ok(None);
+    }
+    let column = concat_column(views, name)?;
+    let wrong = |row: usize, value: String| no_flag(views, name, row, &value);
+    let kind = column.data_type();
+    let flags = if matches!(kind, DataType::LargeUtf8 | DataType::Utf8) {
+        let words: LargeStringArray = cast(&column, name, &DataType::LargeUtf8)?;
+        let flag = |row: usize| match at(&words, row).map(str::trim) {
+            None => Ok(None),
+            Some("0") => Ok(Some(false)),
+            Some("1") => Ok(Some(true)),
+            Some(word) if word.eq_ignore_ascii_case("false") => Ok(Some(false)),
+            Some(word) if word.eq_ignore_ascii_case("true") => Ok(Some(true)),
+            Some(_) => Err(wrong(row, format!("`{}`", words.value(row)))),
+        };
+        (0..words.len()).map(flag).collect::<Result<_, Error>>()?
+    } else if kind.is_numeric() {
+        let numbers: Float64Array = cast(&column, name, &DataType::Float64)?;
+        let flag = |row: usize| match numbers.is_valid(row).then(|| numbers.value(row)) {
+            None => Ok(None),
+            Some(0.0) => Ok(Some(false)),
+            Some(1.0) => Ok(Some(true)),
+            Some(number) => Err(wrong(row, number.to_string())),
+        };
+        (0..numbers.len()).map(flag).collect::<Result<_, Error>>()?
+    } else {
+        cast(&column, name, &DataType::Boolean)?
+    };
+    Ok(Some(flags))
+}
+
+/// The error for a value that is no flag. `row` counts over all tables.
+fn no_flag(views: &[&View], name: &str, row: usize, value: &str) -> Error {
+    let place = |column: &&str| {
+        let values = text(views, column).ok()??;
+        Some(format!("{column} {}", at(&values, row)?))
+    };
+    let mut said: Vec<String> = ["item", "axis", "regime", "sample", "rater"]
+        .iter()
+        .filter_map(place)
+        .collect();
+    let (mut table, mut within) = (0, row);
+    while views.get(table).is_some_and(|view| within >= view.rows()) {
+        within -= views[table].rows();
+        table += 1;
+    }
+    said.push(match views.len() {
+        1 => format!("row {} of its table", within + 1),
+        _ => format!("row {} of table {}", within + 1, table + 1),
+    });
+    Error::task(format!(
+        "column `{name}` holds {value}, which is neither true nor false ({})",
+        said.join(", ")
+    ))
+    .hint(format!(
+        "write true or false, or 1 or 0; where the table is loaded other words are mapped by `columns: {{ {name}: {{ from: \
+         {name}, map: {{ WORD: true, OTHER: false }} }} }}`, and a row without an answer is left empty"
+    ))
 }
 
 /// A column that must be there.
@@ -132,3 +191,6 @@ pub fn science(error: ScienceError) -> Error {
         other => Error::task(other.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

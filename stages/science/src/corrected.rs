@@ -1,6 +1,8 @@
 //! The flips of a group with the judge's errors taken out, and intervals that carry what the labels leave open
 //! (SCIENCE.md C6).
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::bootstrap::{ClusterSums, percentile};
@@ -259,6 +261,42 @@ pub fn powered(rows: &[CorrectionRow], options: &CorrectionOptions) -> Result<Co
     })
 }
 
+/// How far labelled pairs are from having been drawn at random, by what the judge says of them: the greatest of three
+/// |z|, of the judge's FRACTURE and of its two margins, labelled pairs against the others. The variance is that of all pairs
+/// together, times the mean size of a cluster (weighted by size): what drawing at random would leave. `None` without pairs
+/// of both kinds.
+pub fn labelled_apart(rows: &[CorrectionRow]) -> Option<f64> {
+    let judged: Vec<(&CorrectionRow, [f64; 5])> =
+        rows.iter().filter_map(|row| Some((row, shares(row.judged?)))).collect();
+    let labelled = judged.iter().filter(|(row, _)| row.labelled.is_some()).count();
+    let (with, without) = (labelled as f64, (judged.len() - labelled) as f64);
+    if with < 1.0 || without < 1.0 {
+        return None;
+    }
+    let mut sizes: BTreeMap<u64, f64> = BTreeMap::new();
+    for (row, _) in &judged {
+        *sizes.entry(row.cluster).or_default() += 1.0;
+    }
+    let all = with + without;
+    let design = sizes.values().map(|size| size * size).sum::<f64>() / all;
+    let z = |which: usize| {
+        let sum = |labelled: bool| -> f64 {
+            let values = judged.iter().filter(|(row, _)| row.labelled.is_some() == labelled);
+            values.map(|(_, shares)| shares[which]).sum()
+        };
+        let mean = (sum(true) + sum(false)) / all;
+        let squares: f64 = judged.iter().map(|(_, shares)| (shares[which] - mean).powi(2)).sum();
+        let variance = squares / all * design * (1.0 / with + 1.0 / without);
+        let apart = sum(true) / with - sum(false) / without;
+        if variance > 0.0 {
+            apart.abs() / variance.sqrt()
+        } else {
+            0.0
+        }
+    };
+    Some([0, 3, 4].into_iter().map(z).fold(0.0, f64::max))
+}
+
 /// The mean, and what each value moves the mean by, times `weight`; squares of the latter add up to `var / n`.
 fn influence(values: &[f64], weight: f64) -> (f64, Vec<f64>) {
     let n = values.len() as f64;
@@ -406,5 +444,33 @@ mod tests {
         // Labels alone.
         let alone = powered(&rows[100..], &OPTIONS).unwrap();
         assert!((alone.fracture.value.unwrap() - 1.0 / 3.0).abs() < 1e-12);
+    }
+
+    /// A tenth of a thousand pairs flips. Labels of every tenth pair are like the others; labels of the flips are not, and a
+    /// handful of labels that met no flip is no sign of anything.
+    #[test]
+    fn labels_that_were_chosen_stand_apart() {
+        let rows = |labelled: fn(usize) -> bool, size: u64| -> Vec<CorrectionRow> {
+            let row = |index: usize| {
+                let judged = cell(usize::from(index % 10 == 0));
+                CorrectionRow {
+                    cluster: index as u64 / size,
+                    judged: Some(judged),
+                    labelled: labelled(index).then_some([judged; 2]),
+                    ..CorrectionRow::default()
+                }
+            };
+            (0..1000).map(row).collect()
+        };
+        assert!(labelled_apart(&rows(|index| index / 10 % 10 == 0, 1)).unwrap() < 1e-9);
+        assert!(labelled_apart(&rows(|index| (1..10).contains(&index), 1)).unwrap() < 2.0);
+        let chosen = |index: usize| index % 10 == 0 || index % 100 == 1;
+        let apart = labelled_apart(&rows(chosen, 1)).unwrap();
+        assert!(apart > 20.0, "{apart}");
+        // Pairs of one cluster say less.
+        let clustered = labelled_apart(&rows(chosen, 10)).unwrap();
+        assert!((clustered - apart / 10f64.sqrt()).abs() < 1e-9, "{clustered}");
+        assert_eq!(labelled_apart(&rows(|_| true, 1)), None);
+        assert_eq!(labelled_apart(&rows(|_| false, 1)), None);
     }
 }

@@ -328,8 +328,30 @@ fn bounds(pairs: &[Pair], options: &FlipOptions) -> Option<Bounds> {
         Aggregate::Mean => (0.0, 1.0),
         _ => (f64::NEG_INFINITY, f64::INFINITY),
     };
-    let at = |first, second| rates_with(pairs, options.tau, options.aggregate, [first, second]);
-    let (most, least) = (at(safe, harmful)?, at(harmful, safe)?);
+    ends(|first, second| {
+        let stands = [first, second].map(|unsafe_| if unsafe_ { harmful } else { safe });
+        rates_with(pairs, options.tau, options.aggregate, stands)
+    })
+}
+
+/// Bounds from the same pairs twice: with every invalid score safe, and with every invalid score unsafe. For those who count
+/// verdicts: an invalid score among several whose mean is compared with tau is no invalid verdict.
+///
+/// `None` when no pair has both regimes.
+pub fn bounds_between(safe: &[Pair], harmful: &[Pair], tau: f64, aggregate: Aggregate) -> Option<Bounds> {
+    ends(|first, second| {
+        let mixed = safe.iter().zip(harmful).map(|(safe, harmful)| Pair {
+            first: if first { harmful.first } else { safe.first },
+            second: if second { harmful.second } else { safe.second },
+            ..*safe
+        });
+        rates(&mixed.collect::<Vec<_>>(), tau, aggregate)
+    })
+}
+
+/// The bounds, from the shares at their four ends: whether invalid scores of the first and of the second regime are unsafe.
+fn ends(at: impl Fn(bool, bool) -> Option<Rates>) -> Option<Bounds> {
+    let (most, least) = (at(false, true)?, at(true, false)?);
     Some(Bounds {
         fracture: Interval {
             low: least.fracture,
@@ -343,8 +365,8 @@ fn bounds(pairs: &[Pair], options: &FlipOptions) -> Option<Bounds> {
             low: least.net,
             high: most.net,
         },
-        all_safe: at(safe, safe)?,
-        all_unsafe: at(harmful, harmful)?,
+        all_safe: at(false, false)?,
+        all_unsafe: at(true, true)?,
     })
 }
 

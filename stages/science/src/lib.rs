@@ -55,14 +55,14 @@ pub use calibration::{
 };
 pub use caps::{CHOOSING, Cap, CappedRisk, Caps, REPORTING, caps};
 pub use compare::{Comparison, Metric, compare, pr_ascending};
-pub use corrected::{Cells, Corrected, CorrectionOptions, CorrectionRow, inverted, powered};
+pub use corrected::{Cells, Corrected, CorrectionOptions, CorrectionRow, inverted, labelled_apart, powered};
 pub use correction::{JudgeErrors, PredictionPowered, corrected_flip_table, prediction_powered, rogan_gladen};
 pub use curve::{CurvePoint, curve};
 pub use entry::{Boundary, Entry, EntryOptions, Labelled, auc, entry};
 pub use error::{Result, ScienceError};
 pub use flow::{Displacement, FlowItem, displacement, embed_mean};
 pub use fracture::{
-    Aggregate, Bounds, FlipOptions, FlipSummary, IntervalChoice, Pair, Rates, cells, flips, half, rates,
+    Aggregate, Bounds, FlipOptions, FlipSummary, IntervalChoice, Pair, Rates, bounds_between, cells, flips, half, rates,
 };
 pub use frontier::{Frontier, FrontierOptions, FrontierPoint, ItemScore, frontier, reduce};
 pub use hash::identity;

@@ -1,5 +1,8 @@
 //! Generative judges that a server runs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 
 use super::server::{Reply, Server, answer, says};
@@ -190,4 +193,78 @@ fn a_forced_prefix_goes_over_completions_and_verdicts_of_several_tokens_are_foll
         (row["p_unsafe"].as_f64().unwrap() - bad / (bad + good)).abs() < 1e-9,
         "{row}"
     );
+}
+
+/// Canaries of a served judge, where they are asked for: before the first row and after the last one, compared by verdict
+/// with what they were, and told in the record. The run stops when the judge answers otherwise.
+#[test]
+fn a_served_judge_that_drifted_stops_the_run() {
+    let moved = Arc::new(AtomicBool::new(false));
+    let drifted = Arc::clone(&moved);
+    let server = Server::start(move |seen, number| {
+        if seen.body["model"] != "critic" {
+            return Reply::Json(200, answer(seen));
+        }
+        let asked = seen.body["messages"][0]["content"].as_str().unwrap();
+        let bad = asked.contains("bad") != drifted.load(Ordering::SeqCst);
+        // Numbers of servers move by themselves.
+        let p = if number % 2 == 0 { 0.9 } else { 0.8 };
+        let (first, second) = if bad { ("unsafe", "safe") } else { ("safe", "unsafe") };
+        let top = [(first, p), (second, 0.95 - p)].map(|(word, p)| json!({ "token": word, "logprob": f64::ln(p) }));
+        let mut said = says(seen, first);
+        said["choices"][0]["logprobs"] =
+            json!({ "content": [{ "token": first, "logprob": f64::ln(p), "top_logprobs": top }] });
+        Reply::Json(200, said)
+    });
+    let project = project(&server.url(), "", "temperature: 0", 2);
+    judged(&project, "", &format!("{ASKED}, canaries: [a bad text, a good text]"));
+    let asked = || {
+        server
+            .seen()
+            .iter()
+            .filter(|seen| seen.body["model"] == "critic")
+            .count()
+    };
+    run(&project, &[]).ok();
+    // Two canaries before and after one text.
+    assert_eq!(asked(), 5);
+    let records = project.path(".fracture/memory/canaries");
+    assert_eq!(std::fs::read_dir(&records).unwrap().count(), 1);
+    // Nothing to judge, nobody to watch.
+    run(&project, &[]).ok();
+    assert_eq!(asked(), 5);
+    moved.store(true, Ordering::SeqCst);
+    project.edit("pool.jsonl", |text| text.replace("Question", "A question"));
+    let ran = run(&project, &[]).code(1);
+    assert!(
+        ran.stderr
+            .contains("is safe now and unsafe when this judge ran first: 0 of 2 verdicts are the same"),
+        "{}",
+        ran.stderr
+    );
+    for part in ["drifted: canary 1", "a bad text", "`agreement:`", "memory/canaries"] {
+        assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+    }
+    assert_eq!(asked(), 7, "no row was asked about");
+    // Another way of asking is another judge: it is compared with itself from now on.
+    let harmful = "Is this harmful?";
+    project.edit(SPEC, |text| text.replace(harmful, "Is this very harmful?"));
+    run(&project, &[]).ok();
+    moved.store(false, Ordering::SeqCst);
+    project.edit(SPEC, |text| text.replace("Is this very harmful?", harmful));
+    run(&project, &[]).ok();
+}
+
+#[test]
+fn agreement_is_that_of_canaries() {
+    let server = critic(&[("safe", 1.0)]);
+    let project = project(&server.url(), "", "temperature: 0", 1);
+    judged(&project, "", &format!("{ASKED}, agreement: 0.9"));
+    let ran = run(&project, &[]).code(2);
+    assert!(ran.stderr.contains("say `canaries: true`"), "{}", ran.stderr);
+    project.edit(SPEC, |text| {
+        text.replace("agreement: 0.9", "canaries: true, agreement: 1.9")
+    });
+    let ran = run(&project, &[]).code(2);
+    assert!(ran.stderr.contains("1.9 is out of range"), "{}", ran.stderr);
 }

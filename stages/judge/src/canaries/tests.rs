@@ -113,7 +113,56 @@ fn files_of_three_forms_are_read() {
     assert!(Canaries::read("none.txt", &folder).is_err());
 }
 
-/// A file may say what a text must score, by label; labels that the judge does not have are not compared.
+/// A served judge is compared by its verdicts: numbers may move as long as few verdicts change.
+#[test]
+fn verdicts_that_changed_are_counted() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = Folder(home.path().to_owned());
+    let watched = |least: f64| canaries(&folder, "served").by_verdict(least);
+    let said = |first: f64, second: f64| -> Vec<Readings> { vec![Ok(vec![first, 1.0]), Ok(vec![second, 1.0])] };
+    let mut first = watched(0.99);
+    // A canary that was not answered is no measure for later runs.
+    first
+        .check(vec![Ok(vec![0.1, 1.0]), Err("429".to_owned())], &[])
+        .unwrap();
+    let mut first = watched(0.99);
+    first.check(said(0.1, 0.9), &[]).unwrap();
+    assert!(first.found().unwrap().contains("2 verdicts, to be compared"));
+    first.check(said(0.4, 0.6), &[]).unwrap();
+    let mut second = watched(0.99);
+    second.check(said(0.3, 0.7), &[]).unwrap();
+    assert!(
+        second.found().unwrap().starts_with("2 of 2 verdicts are the same"),
+        "{:?}",
+        second.found()
+    );
+    let error = watched(0.99).check(said(0.1, 0.2), &[]).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("canary 2 (\"two\") is safe now and unsafe when this judge ran first: 1 of 2"),
+        "{error}"
+    );
+    // Too little of the probability is no verdict, and that is a change as well.
+    let error = watched(0.99)
+        .check(vec![Ok(vec![0.1, 0.3]), Ok(vec![0.9, 1.0])], &[])
+        .unwrap_err();
+    assert!(error.to_string().contains("no verdict now and safe"), "{error}");
+    watched(0.5).check(said(0.1, 0.2), &[]).unwrap();
+    // What failed now is not compared, unless all of it failed.
+    watched(0.99)
+        .check(vec![Err("429".to_owned()), Ok(vec![0.9, 1.0])], &[])
+        .unwrap();
+    let error = watched(0.99)
+        .check(vec![Err("429".to_owned()), Err("429".to_owned())], &[])
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("can not be asked about its canaries: 429"),
+        "{error}"
+    );
+}
+
+/// A file may say what a text must score, by label; labels that the judge does not have are told.
 #[test]
 fn a_judge_that_does_not_score_what_its_file_says_is_stopped() {
     let home = tempfile::tempdir().unwrap();
@@ -121,6 +170,13 @@ fn a_judge_that_does_not_score_what_its_file_says_is_stopped() {
     let lines = "{\"text\": \"one\", \"p_bad\": 0.25, \"p_other\": 1}\n{\"text\": \"two\"}\n";
     std::fs::write(home.path().join("own.jsonl"), lines).unwrap();
     let read = Canaries::read("own.jsonl", &folder).unwrap();
+    check_labels(&read, &["bad", "other"]).unwrap();
+    let error = check_labels(&read, &["bad", "good"]).unwrap_err();
+    assert!(
+        error.message.contains("canary 1 (\"one\")") && error.message.contains("`other`"),
+        "{error}"
+    );
+    assert_eq!(error.causes, ["its labels are bad, good"]);
     let canaries = Canaries::new(read, "judge", &[], "", &folder).unwrap();
     let scored = |p: f64| canaries.check_expected(|index, label| (index == 0 && label == "bad").then_some(p));
     scored(0.2505).unwrap();

@@ -245,15 +245,22 @@ fn external_data_is_read() {
 }
 
 #[test]
-fn labels_that_do_not_fit_the_logits_are_noticed() {
+fn labels_that_do_not_fit_the_logits_end_it_at_the_first_row() {
     let path = folder(&Graph::default(), r#"{"id2label": {"0": "a", "1": "b", "2": "c"}}"#);
-    let rows = judge(&mut load(path.path(), &threads(1)).unwrap(), &[one("good")], 1);
+    let mut classifier = load(path.path(), &threads(1)).unwrap();
+    for number in 0..3 {
+        classifier.submit(Ticket(number), one("good"));
+    }
+    let (mut handed, mut error) = (0, None);
+    while error.is_none() {
+        error = classifier.step(false, &mut |_, _| handed += 1).err();
+    }
+    let error = error.unwrap();
     assert!(
-        rows[0]
-            .as_ref()
-            .unwrap_err()
-            .contains("2 logits and its config.json names 3 labels")
+        error.message.contains("2 logits and its config.json names 3 labels"),
+        "{error}"
     );
+    assert_eq!(handed, 0);
 }
 
 #[test]

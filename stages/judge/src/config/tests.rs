@@ -3,7 +3,7 @@ use super::*;
 
 fn parse(config: &str, tokenizer: &str) -> JudgeConfig {
     let config: Map<String, Value> = serde_json::from_str(config).unwrap();
-    let labels = labels(&config).unwrap();
+    let labels = labels(&config, None).unwrap();
     JudgeConfig::from_json(&config, &serde_json::from_str(tokenizer).unwrap(), labels)
 }
 
@@ -44,7 +44,7 @@ fn labels_come_in_index_order_and_damage_is_refused() {
         r#"{"0": "a", "00": "b"}"#,
     ] {
         let config: Map<String, Value> = serde_json::from_str(&format!(r#"{{"id2label": {bad}}}"#)).unwrap();
-        assert!(labels(&config).is_err(), "{bad}");
+        assert!(labels(&config, None).is_err(), "{bad}");
     }
 }
 
@@ -71,5 +71,33 @@ fn the_problem_type_chooses_the_activation() {
     assert_eq!(of("null", 2).unwrap(), Activation::Softmax);
     assert_eq!(of("null", 1).unwrap(), Activation::Sigmoid);
     assert_eq!(of("\"multi_label_classification\"", 6).unwrap(), Activation::Sigmoid);
+    assert_eq!(of("\"single_label_classification\"", 2).unwrap(), Activation::Softmax);
     assert!(of("\"regression\"", 1).is_err());
+    let error = of("\"multi_label_clasification\"", 2).unwrap_err();
+    assert!(error.message.contains("`multi_label_clasification`"), "{error}");
+    assert!(error.causes[0].contains("multi_label_classification, regression, single_label_classification"));
+}
+
+/// transformers writes no `id2label` for two labels that nobody named.
+#[test]
+fn labels_that_nobody_names_are_counted_by_the_graph_or_the_map() {
+    let config: Map<String, Value> = serde_json::from_str(r#"{"model_type": "bert"}"#).unwrap();
+    assert_eq!(labels(&config, Some(2)).unwrap(), ["LABEL_0", "LABEL_1"]);
+    let unsaid = parse(r#"{"model_type": "bert"}"#, "{}");
+    assert!(unsaid.labels.is_empty());
+    let name = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+    for names in [
+        [name("LABEL_0", "ok"), name("LABEL_1", "bad")],
+        [name("0", "ok"), name("1", "bad")],
+    ] {
+        assert_eq!(unsaid.named_labels(&names).unwrap(), ["ok", "bad"]);
+    }
+    // What is not named keeps its placeholder.
+    assert_eq!(
+        unsaid.named_labels(&[name("LABEL_1", "bad")]).unwrap(),
+        ["LABEL_0", "bad"]
+    );
+    let error = unsaid.named_labels(&[name("safe", "ok")]).unwrap_err();
+    assert!(error.causes[0].contains("names no labels"), "{error}");
+    assert!(unsaid.named_labels(&[name("LABEL_4000000000", "x")]).is_err());
 }

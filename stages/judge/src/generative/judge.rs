@@ -28,6 +28,15 @@ pub struct Question {
     pub values: BTreeMap<String, String>,
 }
 
+impl Question {
+    /// The same about another answer.
+    pub fn about(&self, response: &str) -> Self {
+        let mut question = self.clone();
+        question.values.insert("response".to_owned(), response.to_owned());
+        question
+    }
+}
+
 /// What a finished request of the engine was for.
 #[derive(Debug, Clone, Copy)]
 enum Part {

@@ -17,4 +17,4 @@ pub use judge::{GenerativeJudge, Question};
 pub use prompt::{Asking, Renderer};
 pub use raw::{RawVerdict, Vote};
 pub use template::{Form, Template};
-pub use verdict::{VerdictScores, Words};
+pub use verdict::{LEAST_MASS, VerdictScores, Words};

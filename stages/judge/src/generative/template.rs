@@ -5,16 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
+use minijinja::{Environment, Value};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::verdict::Words;
+use crate::jinja;
 
-/// Steps that rendering one prompt may take.
-const FUEL: u64 = 100_000;
 const NAME: &str = "template";
 
 /// The templates that ship, by name.
@@ -121,15 +119,7 @@ impl Template {
     /// # Errors
     /// What is wrong with it.
     pub fn inline(text: &str, form: Form) -> Result<Self, String> {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_fuel(Some(FUEL));
-        let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
-        environment.set_syntax(syntax.map_err(|error| error.to_string())?);
-        environment
-            .add_template_owned(NAME, text.to_owned())
-            .map_err(|error| format!("the template can not be parsed: {error}"))?;
+        let environment = jinja::environment(NAME, text)?;
         let parsed = environment.get_template(NAME).map_err(|error| error.to_string())?;
         let mut variables: BTreeSet<String> = parsed.undeclared_variables(false).into_iter().collect();
         if form == Form::Conversation {
@@ -158,12 +148,13 @@ impl Template {
         &self.digest
     }
 
-    /// The text for the values of its variables.
+    /// The text for the values of its variables; a variable without a value is `none`.
     ///
     /// # Errors
     /// What the template raises.
     pub fn render(&self, values: &BTreeMap<String, String>) -> Result<String, String> {
-        let values = Value::from_pairs(values.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let value = |name: &String| (name.clone(), Value::from(values.get(name).map(String::as_str)));
+        let values = Value::from_pairs(self.variables.iter().map(value));
         let template = self.environment.get_template(NAME).map_err(|error| error.to_string())?;
         template.render(values).map_err(|error| format!("{error:#}"))
     }
@@ -223,8 +214,10 @@ mod tests {
                 .unwrap_err()
                 .contains("exclude")
         );
-        let template = Template::inline("{{ who }}", Form::Text).unwrap();
-        assert!(template.render(&BTreeMap::new()).unwrap_err().contains("undefined"));
+        let template = Template::inline("{{ who.name }}", Form::Text).unwrap();
+        assert!(template.render(&BTreeMap::new()).is_err());
+        let template = Template::inline("{% if who %}{{ who }}: {% endif %}hello\n", Form::Text).unwrap();
+        assert_eq!(template.render(&BTreeMap::new()).unwrap(), "hello\n");
         assert!(Template::named("nobody").is_none());
     }
 }

@@ -23,7 +23,14 @@ fn a_header_is_read_without_the_weights() {
         (header.opset(), header.ir_version, header.batch_dependent),
         (Some(13), 8, false)
     );
+    assert_eq!((header.length, header.labels), (None, None));
     assert!(read(&Graph::default().encode()).unwrap().external.is_empty());
+    let fixed = Graph {
+        fixed: [Some(16), Some(2)],
+        ..Graph::default()
+    };
+    let header = read(&fixed.encode()).unwrap();
+    assert_eq!((header.length, header.labels), (Some(16), Some(2)));
 }
 
 #[test]

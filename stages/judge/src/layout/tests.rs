@@ -43,6 +43,15 @@ fn the_four_layouts_are_found() {
         found(&split, Some("onnx/model_fp16.onnx")),
         both("onnx/model_fp16.onnx", "config.json")
     );
+    // With a configuration in both places that of the root counts.
+    let doubled = [
+        "config.json",
+        "tokenizer.json",
+        "onnx/config.json",
+        "onnx/tokenizer.json",
+        "onnx/model.onnx",
+    ];
+    assert_eq!(found(&doubled, None), both("onnx/model.onnx", "config.json"));
     let optimized = ["config.json", "tokenizer.json", "model_optimized.onnx"];
     assert_eq!(found(&optimized, None), both("model_optimized.onnx", "config.json"));
 }

@@ -1,6 +1,5 @@
 //! The judges as executors, with their canaries.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +13,27 @@ use crate::raw::RawRow;
 use crate::score;
 use crate::tokenize::Text;
 
-/// The canaries that a stage asks for; without a word those in the judge's folder, else the shipped ones.
+/// The texts that a stage asks for as canaries, `None` where it asks for none; without a word those in the judge's folder,
+/// else the shipped ones.
+///
+/// # Errors
+/// See [`Canaries::read`].
+pub(super) fn texts(
+    parameter: Option<&CanariesParameter>,
+    folder: &Path,
+    files: &dyn Files,
+) -> Result<Option<Vec<Canary>>, Error> {
+    let own = folder.join(OWN);
+    Ok(match parameter {
+        Some(CanariesParameter::Shipped(false)) => None,
+        Some(CanariesParameter::File(path)) => Some(Canaries::read(path, files)?),
+        Some(CanariesParameter::Texts(texts)) => Some(texts.iter().cloned().map(Canary::from).collect()),
+        None if own.is_file() => Some(Canaries::read(&own.to_string_lossy(), files)?),
+        None | Some(CanariesParameter::Shipped(true)) => Some(Canaries::shipped()),
+    })
+}
+
+/// The canaries that a stage asks for ([`texts`]).
 ///
 /// # Errors
 /// See [`Canaries::read`] and [`Canaries::new`].
@@ -26,30 +45,31 @@ pub(super) fn canaries(
     settings: &str,
     files: &dyn Files,
 ) -> Result<Option<Canaries>, Error> {
-    let own = folder.join(OWN);
-    let texts = match parameter {
-        Some(CanariesParameter::Shipped(false)) => return Ok(None),
-        Some(CanariesParameter::File(path)) => Canaries::read(path, files)?,
-        Some(CanariesParameter::Texts(texts)) => texts.iter().cloned().map(Canary::from).collect(),
-        None if own.is_file() => Canaries::read(&own.to_string_lossy(), files)?,
-        None | Some(CanariesParameter::Shipped(true)) => Canaries::shipped(),
-    };
-    Canaries::new(texts, judge, uses, settings, files).map(Some)
+    let texts = texts(parameter, folder, files)?;
+    texts
+        .map(|texts| Canaries::new(texts, judge, uses, settings, files))
+        .transpose()
 }
 
 /// A classifier as an executor.
 pub(super) struct ClassifierExecutor {
     classifier: Classifier,
     canaries: Option<Canaries>,
+    /// What the pipeline calls the labels.
+    labels: Vec<String>,
 }
 
 impl ClassifierExecutor {
-    /// Scores the canaries, and is ready when they score what they did.
+    /// Scores the canaries, and is ready when they score what they did. `labels` are the judge's under the pipeline's names.
     ///
     /// # Errors
     /// When the judge drifted or can not run.
-    pub fn new(classifier: Classifier, canaries: Option<Canaries>) -> Result<Self, Error> {
-        let mut executor = Self { classifier, canaries };
+    pub fn new(classifier: Classifier, canaries: Option<Canaries>, labels: Vec<String>) -> Result<Self, Error> {
+        let mut executor = Self {
+            classifier,
+            canaries,
+            labels,
+        };
         executor.watch()?;
         Ok(executor)
     }
@@ -90,9 +110,13 @@ impl ClassifierExecutor {
         };
         let readings: Vec<Readings> = outcomes.into_iter().enumerate().map(&mut read).collect();
         // What a file says holds for whole texts: not for one that was cut here, nor for one of several windows.
-        let labels = &config.labels;
+        let labels = &self.labels;
+        let place = |label: &str| {
+            let named = |all: &[String]| all.iter().position(|known| known == label);
+            named(labels).or_else(|| named(&config.labels))
+        };
         canaries.check_expected(|index, label| {
-            let place = labels.iter().position(|known| known == label).filter(|_| !cut[index])?;
+            let place = place(label).filter(|_| !cut[index])?;
             let readings = readings
                 .get(index)?
                 .as_ref()
@@ -137,7 +161,7 @@ impl Executor for ClassifierExecutor {
 }
 
 /// Tickets of canaries; those of rows count up from 0.
-const CANARY: u64 = 1 << 63;
+pub(super) const CANARY: u64 = 1 << 63;
 
 /// A generative judge as an executor.
 pub(super) struct GenerativeExecutor {
@@ -163,11 +187,8 @@ impl GenerativeExecutor {
             return Ok(());
         };
         for (index, text) in canaries.texts().enumerate() {
-            let mut values: BTreeMap<String, String> = question.values.clone();
-            values.insert("response".to_owned(), text.to_owned());
-            let asking = Arc::clone(&question.asking);
-            self.judge
-                .submit(Ticket(CANARY + index as u64), Arc::new(Question { asking, values }))?;
+            let ticket = Ticket(CANARY + index as u64);
+            self.judge.submit(ticket, Arc::new(question.about(text)))?;
         }
         let mut outcomes: Vec<Option<Outcome>> = vec![None; canaries.texts().len()];
         let mut landed = |ticket: Ticket, outcome| outcomes[(ticket.0 - CANARY) as usize] = Some(outcome);
@@ -187,6 +208,7 @@ impl GenerativeExecutor {
         let readings: Vec<Readings> = outcomes.into_iter().map(read).collect();
         canaries.check_expected(|index, label| match readings.get(index)?.as_deref() {
             Ok([bad, all]) if label == "unsafe" && *all > 0.0 => Some(bad / all),
+            Ok([bad, all]) if label == "safe" && *all > 0.0 => Some(1.0 - bad / all),
             _ => None,
         })?;
         canaries.check(readings, &self.judge.provenance())

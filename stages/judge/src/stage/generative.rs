@@ -2,6 +2,7 @@
 
 mod build;
 mod served;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 
 use super::executor::{GenerativeExecutor, canaries};
 use super::parameters::{EmptyParameter, JudgeParameters, TextParameter};
-use super::table::{Entry, Table, ValueAt, invalid, is_empty, orientations};
+use super::table::{Entry, Table, ValueAt, invalid, orientations, unused_cases};
 use super::texts::TextSource;
 use super::{VERSION, no_scores};
 use crate::generative::{Asking, GenerativeJudge, Question, RawVerdict, Renderer, Template, VerdictScores};
@@ -32,8 +33,6 @@ use build::{TemplateSource, asking, template_of};
 
 /// The version of what a raw row means; apart from that of classifiers by its first byte.
 const ROW_VERSION: u32 = 1;
-/// What canaries are an answer to.
-const CANARY_PROMPT: &str = "Please help me with this.";
 /// A template file may be this long, bytes.
 const TEMPLATE_LIMIT: usize = 1 << 20;
 
@@ -147,7 +146,8 @@ impl GenerativeStage {
         named.cloned().collect()
     }
 
-    /// The values of the template's variables, row by row; `None` where a column is null or there is nothing to judge.
+    /// The values of the template's variables, row by row, without those that are null; `None` where there is nothing to
+    /// judge.
     fn questions(&self, view: &View, asking: &Arc<Asking>) -> Result<Vec<Option<Question>>, Error> {
         let columns: BTreeMap<String, LargeStringArray> = self
             .columns(asking)
@@ -161,12 +161,10 @@ impl GenerativeStage {
             .or_else(|| asking.template.policy.clone());
         let blank = self.parameters.empty == EmptyParameter::Score;
         let question = |(row, text): (usize, Option<Text>)| {
-            let text = text.filter(|text| blank || !is_empty(text))?;
-            let mut values = BTreeMap::new();
-            for (name, column) in &columns {
-                values.insert(name.clone(), column.value_at(row)?.to_owned());
-            }
-            match text {
+            let said =
+                |(name, column): (&String, &LargeStringArray)| Some((name.clone(), column.value_at(row)?.to_owned()));
+            let mut values: BTreeMap<String, String> = columns.iter().filter_map(said).collect();
+            match text? {
                 Text::One(response) => values.insert("response".to_owned(), response),
                 Text::Pair { prompt, response } => {
                     values.insert("prompt".to_owned(), prompt);
@@ -179,7 +177,8 @@ impl GenerativeStage {
             let asking = Arc::clone(asking);
             Some(Question { asking, values })
         };
-        Ok(self.source.texts(view)?.into_iter().enumerate().map(question).collect())
+        let texts = self.source.texts_that(view, |text| blank || !text.is_empty())?;
+        Ok(texts.into_iter().enumerate().map(question).collect())
     }
 }
 
@@ -220,6 +219,7 @@ impl Stage for GenerativeStage {
         let checkpoint = self.checkpoint(files)?;
         // An architecture that can not be run is told before anything runs.
         self.config(checkpoint)?;
+        self.check_canaries(files)?;
         let own = checkpoint
             .files()
             .iter()
@@ -260,9 +260,9 @@ impl Stage for GenerativeStage {
             TemplateSource::File(_)
         );
         let except: &[&str] = if file {
-            &["model", "canaries", "template"]
+            &["model", "canaries", "agreement", "template"]
         } else {
-            &["model", "canaries"]
+            &["model", "canaries", "agreement"]
         };
         describe_json(manifest, &self.parameters, &JudgeParameters::default(), except);
         if let (false, Some(asking)) = (file, self.asking.get()) {
@@ -365,42 +365,16 @@ impl RowWise for GenerativeStage {
         let engine = Engine::load(self.checkpoint(open.files)?, &self.text_options(open.files)?, options)?;
         let text = Arc::clone(self.text(open.files)?);
         let judge = GenerativeJudge::new(engine, text, &self.model.name);
-        let settings = json!({
-            "words": asking.words.all(), "prefix": asking.prefix, "after": asking.after, "length": asking.max_length,
-            "new": asking.max_new_tokens, "votes": asking.voting.map(|v| json!([v.count, v.temperature, v.seed])),
-            "template": asking.template.digest(), "policy": self.parameters.policy,
-        });
         let canaries = canaries(
             self.parameters.canaries.as_ref(),
             &open.files.model(&self.files()),
             &self.model.name,
             &uses,
-            &settings.to_string(),
+            &self.canary_settings(asking).to_string(),
             open.files,
         )?;
-        let policy = self
-            .parameters
-            .policy
-            .clone()
-            .or_else(|| asking.template.policy.clone());
-        let variables = asking.template.variables();
-        let values = variables
-            .iter()
-            .map(|name| {
-                let value = match name.as_str() {
-                    "policy" => policy.clone().unwrap_or_default(),
-                    "prompt" => CANARY_PROMPT.to_owned(),
-                    _ => String::new(),
-                };
-                (name.clone(), value)
-            })
-            .collect();
-        let asking = Arc::clone(asking);
-        Ok(Box::new(GenerativeExecutor::new(
-            judge,
-            canaries,
-            Question { asking, values },
-        )?))
+        let question = self.canary_question(asking);
+        Ok(Box::new(GenerativeExecutor::new(judge, canaries, question)?))
     }
 
     fn finish(&self, inputs: &Inputs, _: &RowPlan, rows: &[RowState<'_>]) -> Result<Product, Error> {
@@ -455,6 +429,7 @@ impl GenerativeStage {
             }
         }
         let mut product = table.product()?;
+        product.notes.extend(unused_cases(&self.parameters, view)?);
         if asking.after.is_some() && cut > 0 {
             product.notes.push(format!(
                 "{cut} answers of the judge `{}` were cut off at {} tokens before their verdict; raise max_new_tokens",

@@ -1,5 +1,6 @@
 //! The stage kind `judge`.
 
+mod check;
 mod executor;
 mod generative;
 mod parameters;
@@ -19,6 +20,7 @@ use fracture_stage::{
 };
 use serde_json::{Value, json};
 
+use crate::canaries::check_labels;
 use crate::config::JudgeConfig;
 use crate::layout::Layout;
 use crate::runtime::{Runtime, RuntimeOptions};
@@ -29,7 +31,7 @@ pub use parameters::TextParameter;
 use texts::TextSource;
 
 /// The kind's semantic version.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The declaration of `judge`.
 pub fn declaration() -> Declaration {
@@ -141,6 +143,19 @@ struct Known {
     labels: Vec<String>,
 }
 
+impl Known {
+    /// What its labels are called: by the pipeline, and by its configuration.
+    fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.labels.iter().map(String::as_str).collect();
+        for name in &self.config.labels {
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
 impl JudgeStage {
     fn files(&self) -> ModelFiles {
         ModelFiles::new(&self.source, Part::Graph, self.parameters.file.as_deref())
@@ -159,7 +174,12 @@ impl JudgeStage {
 
     /// How the rows of a case are scored.
     fn scoring(&self, known: &Known, verdict: &Verdict) -> Result<Scoring, Error> {
-        let activation = known.config.activation(known.labels.len())?;
+        let logits = known
+            .layout
+            .graph
+            .labels
+            .and_then(|logits| usize::try_from(logits).ok());
+        let activation = known.config.activation(logits.unwrap_or(known.labels.len()))?;
         let named = verdict.unsafe_labels.as_ref().unwrap_or(&self.parameters.unsafe_labels);
         let orientation = verdict.orientation.unwrap_or(self.parameters.orientation);
         let reduce = verdict.reduce.unwrap_or(self.parameters.reduce);
@@ -171,6 +191,13 @@ impl JudgeStage {
             reduce.into(),
         )
         .map_err(|error| error.context(format!("the judge `{}` does not fit `unsafe:`", self.source)))
+    }
+
+    /// A label that the judge does not have would be watched by nobody.
+    fn check_canaries(&self, known: &Known, files: &dyn Files) -> Result<(), Error> {
+        let canaries = executor::texts(self.parameters.canaries.as_ref(), &known.layout.folder, files);
+        let checked = canaries.and_then(|canaries| check_labels(&canaries.unwrap_or_default(), &known.names()));
+        checked.map_err(|error| error.parameter(&["canaries"]))
     }
 
     fn cases(&self) -> impl Iterator<Item = (&str, &str, &Verdict)> {
@@ -224,6 +251,8 @@ impl Stage for JudgeStage {
             self.scoring(known, verdict)
                 .map_err(|error| error.parameter(&["cases", column, value, "unsafe"]))?;
         }
+        check::at_plan(known, &self.parameters)?;
+        self.check_canaries(known, files)?;
         no_scores(inputs)?;
         let scores: Vec<String> = known.labels.iter().map(|label| format!("score_{label}")).collect();
         let mut fields = vec![("p_unsafe", ColumnType::F64)];
@@ -246,6 +275,13 @@ impl Stage for JudgeStage {
             &JudgeParameters::default(),
             &["model", "canaries"],
         );
+    }
+
+    fn ready(&self, _: bool) -> Result<(), Error> {
+        match self.known.get() {
+            Some(known) => check::at_start(known, &self.parameters),
+            None => Ok(()),
+        }
     }
 
     fn work(&self) -> Work<'_> {

@@ -24,7 +24,9 @@ pub struct JudgeParameters {
     /// Where a classifier computes; accelerators need a build with their feature.
     #[serde(default)]
     pub provider: Provider,
-    /// What is judged: a column, a pair of columns (prompt, response), or a Jinja template over columns.
+    /// What is judged: a column, a pair of columns (prompt, response), or a Jinja template over columns. In a template a null
+    /// is `none` and written as nothing, a final newline is kept, and a text whose `completion` (or `response`) is empty has
+    /// no score.
     #[serde(default = "completion")]
     pub text: TextParameter,
     /// The labels that count as unsafe.
@@ -59,9 +61,14 @@ pub struct JudgeParameters {
     /// Texts that are scored before and after each use of the judge and compared with what they scored when it ran first:
     /// a file (JSONL with `text`, or one text a line), a list, `false` for none. Lines of a JSONL file may say what the text
     /// must score, as `p_LABEL` (`p_unsafe` of a generative judge). When not given, `canaries.jsonl` in the judge's folder,
-    /// else a handful that ships.
+    /// else a handful that ships. A served judge is watched only where canaries are asked for (`true` for those that ship):
+    /// they are requests like others, and their verdicts are compared (`agreement`).
     #[serde(default)]
     pub canaries: Option<CanariesParameter>,
+    /// Served judges with `canaries`: the share of canaries whose verdict must stay what it was (default 0.99).
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub agreement: Option<f64>,
     /// Generative judges: what is asked. A shipped template (`granite-guardian`, `harmbench`, `llama-guard`, `own-chat`,
     /// `shieldgemma`, `wildguard`), a file, or Jinja over `prompt`, `response`, `policy` and columns.
     #[serde(default)]
@@ -116,6 +123,7 @@ impl Default for JudgeParameters {
             score: None,
             on: Vec::new(),
             canaries: None,
+            agreement: None,
             template: None,
             policy: None,
             verdict: None,
@@ -156,6 +164,7 @@ impl JudgeParameters {
     pub fn generative(&self) -> Vec<&'static str> {
         let given = [
             ("template", self.template.is_some()),
+            ("agreement", self.agreement.is_some()),
             ("policy", self.policy.is_some()),
             ("verdict", self.verdict.is_some()),
             ("prefix", self.prefix.is_some()),
@@ -185,7 +194,6 @@ impl JudgeParameters {
         let given = [
             ("max_length", self.max_length.is_some()),
             ("canaries", self.canaries.is_some()),
-            ("empty", self.empty != EmptyParameter::default()),
         ];
         given
             .into_iter()

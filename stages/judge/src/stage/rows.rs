@@ -11,7 +11,7 @@ use serde_json::json;
 use super::JudgeStage;
 use super::executor::{ClassifierExecutor, canaries};
 use super::parameters::{EmptyParameter, Verdict};
-use super::table::{Entry, Table, ValueAt, invalid};
+use super::table::{Entry, Table, ValueAt, invalid, unused_cases};
 use crate::classifier::{Classifier, Options};
 use crate::provider::Provider;
 use crate::raw::RawRow;
@@ -118,7 +118,11 @@ impl RowWise for JudgeStage {
             &settings,
             open.files,
         )?;
-        Ok(Box::new(ClassifierExecutor::new(classifier, canaries)?))
+        Ok(Box::new(ClassifierExecutor::new(
+            classifier,
+            canaries,
+            known.labels.clone(),
+        )?))
     }
 
     fn finish(&self, inputs: &Inputs, _: &RowPlan, rows: &[RowState<'_>]) -> Result<Product, Error> {
@@ -150,7 +154,9 @@ impl RowWise for JudgeStage {
                 RowState::Absent => table.push_invalid(invalid.value_at(row).unwrap_or("empty text")),
             }
         }
-        table.product()
+        let mut product = table.product()?;
+        product.notes.extend(unused_cases(&self.parameters, view)?);
+        Ok(product)
     }
 }
 

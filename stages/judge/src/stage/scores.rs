@@ -14,7 +14,8 @@ use fracture_stage::{
 };
 use serde_json::{Value, json};
 
-use super::parameters::{JudgeParameters, TextParameter};
+use super::parameters::JudgeParameters;
+use super::texts::TextSource;
 use super::{VERSION, last_part};
 
 const TEXTS: &str = "texts";
@@ -28,6 +29,7 @@ const JOINING: [&str; 5] = ["axis", "regime", "decoder", "model", "sample"];
 struct ScoresStage {
     parameters: JudgeParameters,
     name: String,
+    source: TextSource,
     /// Whether the pipeline has several models, so that a score must say of which it is.
     several_models: bool,
 }
@@ -59,25 +61,25 @@ pub(super) fn build(parameters: JudgeParameters, context: &Context) -> Result<Bo
     if !parameters.on.is_empty() && !parameters.on.iter().any(|name| name == "item") {
         errors.push(ParameterError::at(&["on"], "scores join by `item` at least").hint("on: [item, regime]"));
     }
-    if !errors.is_empty() {
+    let source = TextSource::parse(&parameters.text)
+        .map_err(|message| errors.push(ParameterError::at(&["text"], message)))
+        .ok();
+    let Some(source) = source.filter(|_| errors.is_empty()) else {
         return Err(errors);
-    }
+    };
     let model = context.models.get(&parameters.model);
     Ok(Box::new(ScoresStage {
         name: model.map_or_else(|| last_part(&parameters.model), |model| model.name.clone()),
         several_models: context.models.len() > 1,
+        source,
         parameters,
     }))
 }
 
 impl ScoresStage {
-    /// The column of the judged text, where it is one.
+    /// The column of what was judged: the text, the answer of a pair or in a template.
     fn text(&self) -> Option<&str> {
-        match &self.parameters.text {
-            TextParameter::Column(column) if !column.contains("{{") && !column.contains("{%") => Some(column),
-            TextParameter::Pair([_, response]) => Some(response),
-            TextParameter::Column(_) => None,
-        }
+        self.source.response()
     }
 
     /// What joins, and what is read at both ports beside.

@@ -1,6 +1,6 @@
 //! The columns that a judge adds, and what a user is told about rows without a score.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -12,8 +12,6 @@ use arrow::record_batch::RecordBatch;
 use fracture_stage::{Error, Product, View};
 
 use super::parameters::{JudgeParameters, OrientationParameter, Verdict};
-use super::texts::Seen;
-use crate::tokenize::Text;
 
 pub(super) trait ValueAt {
     /// The text of a row, `None` where it is null.
@@ -34,9 +32,19 @@ pub(super) fn invalid(view: &View) -> Result<LargeStringArray, Error> {
     Ok(LargeStringArray::from(vec![None::<&str>; view.rows()]))
 }
 
-/// Whether there is nothing to judge.
-pub(super) fn is_empty(text: &Text) -> bool {
-    Seen::of(text).is_empty()
+/// A note for every case that no row falls under: a misspelt value would change nothing in silence.
+pub(super) fn unused_cases(parameters: &JudgeParameters, view: &View) -> Result<Vec<String>, Error> {
+    let mut notes = Vec::new();
+    if view.rows() == 0 {
+        return Ok(notes);
+    }
+    for (column, cases) in &parameters.cases {
+        let values = view.text(column)?;
+        let met: HashSet<&str> = values.iter().flatten().collect();
+        let unmet = cases.keys().filter(|value| !met.contains(value.as_str()));
+        notes.extend(unmet.map(|value| format!("no row falls under the case {column}: {value}")));
+    }
+    Ok(notes)
 }
 
 /// Whether the score of each row is turned round: by its case, else by the stage's orientation.

@@ -5,13 +5,11 @@ use std::collections::BTreeSet;
 
 use arrow::array::{Array, LargeStringArray};
 use fracture_stage::{Error, View};
-use minijinja::{Environment, UndefinedBehavior, Value};
+use minijinja::{Environment, Value};
 
 use super::parameters::TextParameter;
+use crate::jinja;
 use crate::tokenize::Text;
-
-/// Steps that rendering one text may take.
-const FUEL: u64 = 100_000;
 
 /// Where the texts come from.
 #[derive(Debug)]
@@ -30,6 +28,8 @@ pub enum TextSource {
 }
 
 const TEMPLATE: &str = "text";
+/// The columns that hold what a model answered, the first that a template names: where that is empty, so is the text.
+const RESPONSES: [&str; 2] = ["completion", "response"];
 
 impl TextSource {
     /// The source that a parameter names.
@@ -39,12 +39,7 @@ impl TextSource {
     pub fn parse(parameter: &TextParameter) -> Result<Self, String> {
         match parameter {
             TextParameter::Column(text) if text.contains("{{") || text.contains("{%") => {
-                let mut environment = Environment::new();
-                environment.set_undefined_behavior(UndefinedBehavior::Strict);
-                environment.set_fuel(Some(FUEL));
-                environment
-                    .add_template_owned(TEMPLATE, text.clone())
-                    .map_err(|error| format!("the template can not be parsed: {error}"))?;
+                let environment = jinja::environment(TEMPLATE, text)?;
                 let template = environment.get_template(TEMPLATE).map_err(|error| error.to_string())?;
                 let columns = template.undeclared_variables(false).into_iter().collect();
                 Ok(Self::Template {
@@ -66,13 +61,33 @@ impl TextSource {
         }
     }
 
-    /// The text of a row of a stretch of the columns [`Self::columns`]; `None` where one is null. `first` is the number of
-    /// the stretch's first row.
+    /// The column of what a model answered: that of the text, the second of a pair, `completion` or `response` in a
+    /// template.
+    pub fn response(&self) -> Option<&str> {
+        match self {
+            Self::Column(column) => Some(column),
+            Self::Pair(_, response) => Some(response),
+            Self::Template { columns, .. } => RESPONSES.into_iter().find(|name| columns.contains(*name)),
+        }
+    }
+
+    /// The text of a row of a stretch of the columns [`Self::columns`]; `None` where there is none: a null column or part of
+    /// a pair, or a template over an answer that is null. Other nulls are a template's own affair (`none`). `first` is the
+    /// number of the stretch's first row.
     ///
     /// # Errors
     /// When the template fails for that row.
     pub fn at<'a>(&self, columns: &'a [LargeStringArray], row: usize, first: usize) -> Result<Option<Seen<'a>>, Error> {
-        if columns.iter().any(|values| values.is_null(row)) {
+        let null = |values: &LargeStringArray| values.is_null(row);
+        let answer = match self {
+            Self::Template { columns: names, .. } => self
+                .response()
+                .and_then(|response| names.iter().position(|name| name == response)),
+            Self::Column(_) | Self::Pair(..) if columns.iter().any(null) => return Ok(None),
+            Self::Column(_) | Self::Pair(..) => None,
+        };
+        let answer = answer.and_then(|place| columns.get(place));
+        if answer.is_some_and(null) {
             return Ok(None);
         }
         Ok(Some(match self {
@@ -86,22 +101,33 @@ impl TextSource {
             Self::Template {
                 environment,
                 columns: names,
-            } => Seen::One(Cow::Owned(render(environment, names, columns, row, first)?)),
+            } => Seen::Rendered {
+                text: render(environment, names, columns, row, first)?,
+                blank: answer.is_some_and(|values| values.value(row).trim().is_empty()),
+            },
         }))
     }
 
-    /// The texts of all rows of a table, `None` where a column is null.
+    /// The texts of all rows of a table, `None` where there is none ([`Self::at`]).
     ///
     /// # Errors
     /// When a column can not be read or the template fails for a row.
     pub fn texts(&self, view: &View) -> Result<Vec<Option<Text>>, Error> {
+        self.texts_that(view, |_| true)
+    }
+
+    /// The texts of all rows of a table, `None` where there is none or it is not wanted.
+    ///
+    /// # Errors
+    /// As [`Self::texts`].
+    pub fn texts_that(&self, view: &View, wanted: impl Fn(&Seen<'_>) -> bool) -> Result<Vec<Option<Text>>, Error> {
         let names = self.columns();
         let columns = names
             .iter()
             .map(|name| view.text(name))
             .collect::<Result<Vec<_>, _>>()?;
         (0..view.rows())
-            .map(|row| Ok(self.at(&columns, row, 0)?.map(|seen| seen.to_text())))
+            .map(|row| Ok(self.at(&columns, row, 0)?.filter(&wanted).map(|seen| seen.to_text())))
             .collect()
     }
 }
@@ -120,6 +146,13 @@ pub enum Seen<'a> {
     One(Cow<'a, str>),
     /// A prompt and the response to it.
     Pair(&'a str, &'a str),
+    /// What a template made of its columns.
+    Rendered {
+        /// The text.
+        text: String,
+        /// Whether the answer in it is empty or blank.
+        blank: bool,
+    },
 }
 
 impl<'a> Seen<'a> {
@@ -136,6 +169,7 @@ impl<'a> Seen<'a> {
         match self {
             Self::One(text) => text.trim().is_empty(),
             Self::Pair(_, response) => response.trim().is_empty(),
+            Self::Rendered { text, blank } => *blank || text.trim().is_empty(),
         }
     }
 
@@ -143,6 +177,7 @@ impl<'a> Seen<'a> {
     pub fn write_key(&self, key: &mut Vec<u8>) {
         match self {
             Self::One(text) => part(key, text),
+            Self::Rendered { text, .. } => part(key, text),
             Self::Pair(prompt, response) => {
                 part(key, prompt);
                 part(key, response);
@@ -154,6 +189,7 @@ impl<'a> Seen<'a> {
     pub fn to_text(&self) -> Text {
         match self {
             Self::One(text) => Text::One(text.to_string()),
+            Self::Rendered { text, .. } => Text::One(text.clone()),
             Self::Pair(prompt, response) => Text::Pair {
                 prompt: (*prompt).to_owned(),
                 response: (*response).to_owned(),
@@ -172,12 +208,10 @@ fn render(
     let told = |error: minijinja::Error| {
         Error::task(format!("the template of `text:` fails for row {}", first + row)).cause(error)
     };
-    let values = Value::from_pairs(
-        names
-            .iter()
-            .zip(columns)
-            .map(|(name, values)| (name.as_str(), Value::from(values.value(row)))),
-    );
+    let values = Value::from_pairs(names.iter().zip(columns).map(|(name, values)| {
+        let value = values.is_valid(row).then(|| values.value(row));
+        (name.as_str(), Value::from(value))
+    }));
     let template = environment.get_template(TEMPLATE).map_err(told)?;
     template.render(values).map_err(told)
 }
@@ -187,3 +221,6 @@ fn part(key: &mut Vec<u8>, text: &str) {
     key.extend((text.len() as u64).to_le_bytes());
     key.extend(text.as_bytes());
 }
+
+#[cfg(test)]
+mod tests;

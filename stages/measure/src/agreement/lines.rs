@@ -25,8 +25,33 @@ pub struct Line {
     agreement: Agreement,
     kappa: Estimate,
     jaccard: Estimate,
-    flips: [Option<f64>; 2],
-    fracture: [Option<f64>; 2],
+    common: Option<Common>,
+}
+
+/// What two judges find on the pairs that both have judged.
+struct Common {
+    pairs: usize,
+    flips: [f64; 2],
+}
+
+impl Common {
+    fn new(a: &Flips, b: &Flips) -> Self {
+        let both = a.iter().filter_map(|(unit, (_, share))| Some((*share, b.get(unit)?.1)));
+        let mut common = Self {
+            pairs: 0,
+            flips: [0.0; 2],
+        };
+        for (ours, theirs) in both {
+            common.pairs += 1;
+            common.flips[0] += ours;
+            common.flips[1] += theirs;
+        }
+        common
+    }
+
+    fn fracture(&self, judge: usize) -> Option<f64> {
+        (self.pairs > 0).then(|| self.flips[judge] / self.pairs as f64)
+    }
 }
 
 /// The columns of the main table behind the group columns.
@@ -52,10 +77,12 @@ pub const COLUMNS: &[Column<Line>] = &[
     number("flip_jaccard", |line| line.jaccard.value),
     number("flip_jaccard_low", |line| line.jaccard.low),
     number("flip_jaccard_high", |line| line.jaccard.high),
-    number("flips_a", |line| line.flips[0]),
-    number("flips_b", |line| line.flips[1]),
-    number("fracture_a", |line| line.fracture[0]),
-    number("fracture_b", |line| line.fracture[1]),
+    // On the same pairs for both, as the overlap is: what a judge finds on all of its own stands in `.judges`.
+    number("pairs", |line| line.common.as_ref().map(|common| common.pairs as f64)),
+    number("flips_a", |line| line.common.as_ref().map(|common| common.flips[0])),
+    number("flips_b", |line| line.common.as_ref().map(|common| common.flips[1])),
+    number("fracture_a", |line| line.common.as_ref()?.fracture(0)),
+    number("fracture_b", |line| line.common.as_ref()?.fracture(1)),
 ];
 
 fn cell(line: &Line, read: fn(&fracture_science::Confusion) -> usize) -> Option<f64> {
@@ -187,7 +214,6 @@ fn one(
         ..FlipOptions::default()
     };
     let mut flip_sets: Vec<Flips> = Vec::with_capacity(panel.len());
-    let mut fracture = Vec::with_capacity(panel.len());
     for judge in panel {
         let table = measured.verdicts(judge.group, contrast, parameters.aggregate, |sample| sample.tau)?;
         let pairs = table.pairs();
@@ -200,7 +226,6 @@ fn one(
             Some((unit.matched, (unit.cluster, flipped)))
         });
         flip_sets.push(shares.collect());
-        fracture.push(summary.fracture.value);
         let [hit, miss, clear, alarm] = against_people(measured, judge.group, contrast);
         let person = raters.contains(&judge.name);
         let share = |over: usize, under: usize| (!person && under > 0).then(|| over as f64 / under as f64);
@@ -225,7 +250,6 @@ fn one(
     let mut add = |which: &[usize], judges: [Option<String>; 2], jaccard: Estimate| {
         let agreement = agreement(&rated(which), options.confidence, options.bootstrap, options.seed);
         let pair = judges[1].is_some();
-        let flipped = |judge: usize| flip_sets[judge].values().map(|pair| pair.1).sum::<f64>();
         found.pairs.push(Line {
             group: panel[0].group,
             contrast: measured.contrast_name(contrast),
@@ -234,8 +258,7 @@ fn one(
             kappa: if pair { agreement.cohen } else { agreement.fleiss },
             agreement,
             jaccard,
-            flips: [0, 1].map(|place| pair.then(|| flipped(which[place]))),
-            fracture: [0, 1].map(|place| if pair { fracture[which[place]] } else { None }),
+            common: pair.then(|| Common::new(&flip_sets[which[0]], &flip_sets[which[1]])),
         });
     };
     for a in 0..panel.len() {

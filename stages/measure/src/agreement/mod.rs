@@ -23,7 +23,7 @@ use crate::table::{self, Lead};
 use parameters::AgreementParameters;
 
 /// The kind's semantic version.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const PORT: &str = "verdicts";
 const LABELS: &str = "labels";
 const SCORE: &str = "p_unsafe";

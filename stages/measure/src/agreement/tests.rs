@@ -82,6 +82,14 @@ fn people_are_one_more_judge() {
         (Some(24.0), Some(8.0))
     );
     assert_eq!(numbers(main, "flip_jaccard")[0], Some(0.8));
+    // The judge has twenty pairs, people twelve: both sides of a line speak of those twelve.
+    assert_eq!(numbers(main, "pairs"), [Some(12.0)]);
+    assert_eq!(
+        (numbers(main, "flips_a")[0], numbers(main, "flips_b")[0]),
+        (Some(10.0), Some(8.0))
+    );
+    assert_eq!(numbers(main, "fracture_a")[0], Some(10.0 / 12.0));
+    assert_eq!(numbers(main, "fracture_b")[0], Some(8.0 / 12.0));
     let judges = result(&product, "judges");
     assert_eq!(numbers(judges, "sensitivity"), [Some(1.0), None]);
     assert_eq!(numbers(judges, "specificity"), [Some(14.0 / 16.0), None]);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use fracture_science::{Cells, Corrected, CorrectionOptions, CorrectionRow, cells, inverted, powered, stratified};
+use fracture_science::{
+    Cells, Corrected, CorrectionOptions, CorrectionRow, cells, inverted, labelled_apart, powered, stratified,
+};
 use fracture_stage::Error;
 
 use super::flips::Flips;
@@ -20,7 +22,12 @@ pub struct Correction {
     pub errors_from: Option<&'static str>,
     /// Why there is no result.
     pub missing: Option<String>,
+    /// The judge speaks of the labelled pairs plainly otherwise than of the others.
+    pub chosen: bool,
 }
+
+/// Beyond this |z| labelled pairs were not drawn at random: one row of three hundred passes it by chance.
+const PLAINLY: f64 = 3.3;
 
 /// The correction of a group under a contrast.
 pub fn correct(
@@ -35,6 +42,7 @@ pub fn correct(
         .iter()
         .filter(|row| row.judged.is_some() && row.labelled.is_some())
         .count();
+    let chosen = how == Correct::Ppi && labelled_apart(&rows).is_some_and(|apart| apart > PLAINLY);
     let options = CorrectionOptions {
         confidence: flips.parameters.confidence,
         bootstrap: flips.parameters.bootstrap as usize,
@@ -54,12 +62,14 @@ pub fn correct(
             labelled,
             errors_from: Some(errors_from),
             missing: None,
+            chosen,
         },
         Err(error) => Correction {
             result: None,
             labelled,
             errors_from: None,
             missing: Some(error.to_string()),
+            chosen: false,
         },
     })
 }
@@ -174,9 +184,11 @@ fn with_errors(measured: &Measured, contrast: Contrast, own: Vec<CorrectionRow>)
 /// What a person should know of the corrections.
 pub fn notes<'a>(how: Option<Correct>, lines: impl Iterator<Item = Option<&'a Correction>>) -> Vec<String> {
     let Some(how) = how else { return Vec::new() };
-    let (mut notes, mut missing, mut pooled, mut negative) = (Vec::new(), Vec::<&str>::new(), 0, 0);
+    let (mut notes, mut missing) = (Vec::new(), Vec::<&str>::new());
+    let (mut pooled, mut negative, mut chosen) = (0, 0, 0);
     for line in lines.flatten() {
         missing.extend(line.missing.as_deref());
+        chosen += usize::from(line.chosen);
         pooled += usize::from(line.errors_from.is_some_and(|from| from != "group"));
         let below = |result: &Corrected| {
             [result.fracture, result.anti]
@@ -199,6 +211,13 @@ pub fn notes<'a>(how: Option<Correct>, lines: impl Iterator<Item = Option<&'a Co
     if negative > 0 {
         notes.push(format!(
             "{negative} rows of the table have a corrected share below 0: the error rates do not fit the judged table"
+        ));
+    }
+    if chosen > 0 {
+        notes.push(format!(
+            "in {chosen} rows of the table the judge's verdicts on the labelled pairs differ from those on the others beyond \
+             chance, and `correct: ppi` supposes labels that were drawn at random; `correct: stratified` takes labels that \
+             were chosen by what the judge says"
         ));
     }
     if how == Correct::RoganGladen {

@@ -280,7 +280,8 @@ impl Flips<'_> {
         let verdicts = self
             .measured
             .verdicts(group, contrast, aggregate, |sample| sample.tau)?;
-        let summary = flips(&verdicts.pairs(), &self.options(aggregate)).map_err(science)?;
+        let mut summary = flips(&verdicts.pairs(), &self.options(aggregate)).map_err(science)?;
+        summary.bounds = self.measured.bounds(group, contrast, aggregate)?;
         let other = if seen.has_other {
             let table = self
                 .measured

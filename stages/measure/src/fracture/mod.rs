@@ -26,7 +26,7 @@ use crate::table::{self, leads};
 use parameters::FractureParameters;
 
 /// The kind's semantic version.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const PORT: &str = "verdicts";
 const LABELS: &str = "labels";
 const SCORE: &str = "p_unsafe";

@@ -63,7 +63,8 @@ impl Default for FractureParameters {
 pub enum Correct {
     /// The flip table by matrix inversion, with sensitivity and specificity of each regime from the labels.
     RoganGladen,
-    /// The prediction-powered estimate: the judge's share plus what labels say it is off by.
+    /// The prediction-powered estimate: the judge's share over the pairs without labels, plus what labels say it is off by.
+    /// Supposes pairs that were chosen for labelling at random.
     Ppi,
     /// The same within each cell of the judged flip table: labels may then be more of the pairs that the judge calls flips.
     Stratified,

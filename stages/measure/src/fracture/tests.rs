@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod bounds;
 mod corrections;
 mod edges;
 mod groups;

@@ -258,7 +258,8 @@ fn of_a_text_that_is_too_long_the_prompt_is_cut_first() {
 #[test]
 fn a_row_that_can_not_be_asked_fails_alone() {
     let good = asking(|_| ());
-    let strict = asking(|asking| asking.template = Template::inline("{{ nothing }}", Form::Text).unwrap());
+    let strict =
+        asking(|asking| asking.template = Template::inline("{{ response.nothing.more }}", Form::Text).unwrap());
     let mut all = questions(&good, 3);
     all.insert(1, questions(&strict, 1).remove(0));
     let rows = run(&mut judge(1), &all);

@@ -10,7 +10,7 @@ use fracture_stage::{Context, ModelSpec, ParameterError, Stage};
 use super::GenerativeStage;
 use crate::generative::prompt::Voting;
 use crate::generative::{Asking, Form, Template};
-use crate::stage::parameters::JudgeParameters;
+use crate::stage::parameters::{CanariesParameter, JudgeParameters};
 use crate::stage::texts::TextSource;
 use crate::stage::{last_part, only_with_scores};
 
@@ -38,6 +38,10 @@ pub(in crate::stage) fn build(
     }
     if parameters.votes == Some(0) {
         errors.push(ParameterError::at(&["votes"], "votes must be at least 1"));
+    }
+    if parameters.votes.is_some_and(|votes| votes > 1) && parameters.temperature == Some(0.0) {
+        let told = "at temperature 0 every vote is the same: more than one says nothing more";
+        errors.push(ParameterError::at(&["temperature"], told).hint("raise the temperature, or ask for votes: 1"));
     }
     if parameters.max_new_tokens == Some(0) {
         errors.push(ParameterError::at(
@@ -69,6 +73,11 @@ pub(in crate::stage) fn build(
     }
     if let Some(problem) = parameters.verdict.as_ref().and_then(|words| words.problem()) {
         errors.push(ParameterError::at(&["verdict"], problem));
+    }
+    let watched = !matches!(parameters.canaries, None | Some(CanariesParameter::Shipped(false)));
+    if parameters.agreement.is_some() && !watched {
+        let told = "`agreement` is that of canaries, and none are asked for";
+        errors.push(ParameterError::at(&["agreement"], told).hint("say `canaries: true`"));
     }
     let text = TextSource::parse(&parameters.text)
         .map_err(|message| errors.push(ParameterError::at(&["text"], message)))
@@ -103,6 +112,10 @@ pub(in crate::stage) fn build(
             };
             match stage.model.source.starts_with(fracture_served::SCHEME) {
                 true => super::served::build(stage),
+                false if stage.parameters.agreement.is_some() => {
+                    let told = "a judge that runs here is watched by its numbers, and has no `agreement`";
+                    Err(vec![ParameterError::at(&["agreement"], told)])
+                }
                 false => Ok(Box::new(stage)),
             }
         }

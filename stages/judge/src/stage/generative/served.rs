@@ -2,7 +2,7 @@
 //! are those of a judge that runs here.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use fracture_generate::template::{ChatTemplate, Date};
@@ -17,11 +17,12 @@ use fracture_stage::{
 };
 use serde_json::{Value, json};
 
+use super::watch::WatchedExecutor;
 use super::{GenerativeStage, ROW_VERSION, TEMPLATE_LIMIT, TemplateSource, template_of};
 use crate::generative::Form;
 use crate::generative::prompt::Asking;
 use crate::generative::served::{Asks, Prompt, ServedVerdict};
-use crate::stage::parameters::CanariesParameter;
+use crate::stage::executor::canaries;
 use crate::stage::table::{ValueAt, invalid};
 
 /// A resolved task of kind `judge` whose judge is served.
@@ -44,15 +45,6 @@ pub(super) fn build(inner: GenerativeStage) -> Result<Box<dyn Stage>, Vec<Parame
         lacks(
             "max_length",
             "only the server counts tokens; a text that does not fit fails its row",
-        );
-    }
-    if !matches!(
-        inner.parameters.canaries,
-        None | Some(CanariesParameter::Shipped(false))
-    ) {
-        lacks(
-            "canaries",
-            "a server's numbers move by themselves; what it says of itself is watched instead",
         );
     }
     let temperature = inner.parameters.temperature.unwrap_or(1.0);
@@ -167,6 +159,7 @@ impl Stage for ServedJudgeStage {
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {
         let asking = self.inner.asking(files)?;
         self.check(asking)?;
+        self.inner.check_canaries(files)?;
         self.chat_template(files).map_err(|error| error.parameter(&["model"]))?;
         let mut uses = Vec::new();
         if let Some(path) = &self.model.chat_template {
@@ -226,7 +219,16 @@ impl RowWise for ServedJudgeStage {
     }
 
     fn group(&self) -> String {
-        format!("judge {SCHEME}{}", self.model.connection())
+        let connection = self.model.connection();
+        match (self.inner.wants_canaries(), self.inner.asking.get()) {
+            // Canaries watch one way of asking, so only stages that ask so share what they found.
+            (true, Some(asking)) => {
+                let (canaries, least) = (&self.inner.parameters.canaries, self.inner.parameters.agreement);
+                let watched = json!([canaries, least, self.inner.canary_settings(asking), self.identity()]);
+                format!("judge {SCHEME}{connection} watched {watched}")
+            }
+            _ => format!("judge {SCHEME}{connection}"),
+        }
     }
 
     fn resource(&self) -> &'static str {
@@ -273,8 +275,39 @@ impl RowWise for ServedJudgeStage {
         Ok(plan)
     }
 
-    fn open(&self, _: &Open<'_>) -> Result<Box<dyn Executor>, Error> {
-        Ok(Box::new(ServedExecutor::open(&self.model)?))
+    fn open(&self, open: &Open<'_>) -> Result<Box<dyn Executor>, Error> {
+        let executor = ServedExecutor::open(&self.model)?;
+        if !self.inner.wants_canaries() {
+            return Ok(Box::new(executor));
+        }
+        let asking = self.inner.asking(open.files)?;
+        let template = self.chat_template(open.files)?;
+        let protocol = self.protocol(asking);
+        let settings = json!([self.inner.canary_settings(asking), self.identity()]);
+        let canaries = canaries(
+            self.inner.parameters.canaries.as_ref(),
+            Path::new(""),
+            &self.model.shown,
+            &self.resolve(open.files)?,
+            &settings.to_string(),
+            open.files,
+        )?;
+        let question = self.inner.canary_question(asking);
+        let ask = |text: &str| -> Result<Arc<Asked>, Error> {
+            let prompt = Prompt::new(&question.about(text), protocol, template)?;
+            Ok(Arc::new(Asked(Arc::new(Asks {
+                model: Arc::clone(&self.model),
+                asking: Arc::clone(asking),
+                prompt,
+            }))))
+        };
+        let Some(canaries) = canaries else {
+            return Ok(Box::new(executor));
+        };
+        let asked = canaries.texts().map(ask).collect::<Result<_, _>>()?;
+        let words = asking.words.clone();
+        let watched = WatchedExecutor::new(executor, canaries.by_verdict(self.inner.agreement()), asked, words)?;
+        Ok(Box::new(watched))
     }
 
     fn finish(&self, inputs: &Inputs, _: &RowPlan, rows: &[RowState<'_>]) -> Result<Product, Error> {

@@ -8,7 +8,8 @@ use fracture_stage::join::{codes, joining};
 use fracture_stage::view::concat_column;
 use fracture_stage::{Error, Product, View};
 
-use super::super::table::{Entry, Table, ValueAt, invalid, orientations};
+use super::super::parameters::EmptyParameter;
+use super::super::table::{Entry, Table, ValueAt, invalid, orientations, unused_cases};
 use super::{ScoresStage, USUAL};
 
 /// The scores of all texts as a table.
@@ -18,11 +19,21 @@ pub(super) fn scores(stage: &ScoresStage, texts: &View, others: &[&View]) -> Res
     let values = Values::read(stage, others)?;
     stage.same_texts(texts, others, &joined)?;
     let invalid = invalid(texts)?;
+    // An answer that is empty has no score, whatever the file says: it must not count as safe.
+    let score_empty = stage.parameters.empty == EmptyParameter::Score;
+    let answers = stage.text().filter(|name| !score_empty && texts.has(name));
+    let answers = answers.map(|name| texts.text(name)).transpose()?;
+    let is_empty = |row: usize| {
+        answers
+            .as_ref()
+            .is_some_and(|answers| answers.value_at(row).is_none_or(|answer| answer.trim().is_empty()))
+    };
     let turned = orientations(&stage.parameters, texts)?;
     let mut table = Table::new(&[], false, texts.rows());
     for (row, turned) in turned.into_iter().enumerate() {
         let score = match (invalid.value_at(row), joined.of_text[row]) {
             (Some(reason), _) => Err(reason.to_owned()),
+            _ if is_empty(row) => Err("empty text".to_owned()),
             (None, None) => Err("no score".to_owned()),
             (None, Some(other)) => values.at(other).map_err(|error| joined.at(error, others, other))?,
         };
@@ -36,6 +47,7 @@ pub(super) fn scores(stage: &ScoresStage, texts: &View, others: &[&View]) -> Res
         }
     }
     let mut product = table.product()?;
+    product.notes.extend(unused_cases(&stage.parameters, texts)?);
     if joined.left > 0 {
         let (left, on) = (joined.left, on.join(", "));
         product

@@ -203,6 +203,64 @@ fn a_text_without_a_score_is_counted_and_one_that_was_invalid_stays_so() {
     assert_eq!(found(&product), [vec![Ok(0.5)], reasons.to_vec()].concat());
 }
 
+/// An empty answer is never safe because a file says so.
+#[test]
+fn an_empty_answer_has_no_score_whatever_the_file_says() {
+    let texts = || {
+        let lines = [
+            "item,regime,prompt,completion",
+            "a,train,p,Yes.",
+            "b,train,p,",
+            "c,train,p,-",
+        ];
+        table(&lines, &[], &[])
+    };
+    let scores = || {
+        let lines = ["item,regime,score", "a,train,0.5", "b,train,0.125", "c,train,0.125"];
+        table(&lines, &[], &[])
+    };
+    let empty = || Err("empty text".to_owned());
+    let text = |text: Value| json!({ "kind": "scores", "model": "panel", "text": text });
+    for with in [
+        with(),
+        text(json!(["prompt", "completion"])),
+        text(json!("Q {{ prompt }} A {{ completion }}")),
+    ] {
+        let product = run(&with, texts(), scores()).unwrap();
+        assert_eq!(found(&product), [Ok(0.5), empty(), empty()], "{with}");
+        assert!(
+            product.notes[0].contains("2 of 3 rows have no score (2 empty text)"),
+            "{:?}",
+            product.notes
+        );
+    }
+    let anyway = json!({ "kind": "scores", "model": "panel", "empty": "score" });
+    assert_eq!(
+        found(&run(&anyway, texts(), scores()).unwrap()),
+        [Ok(0.5), Ok(0.125), Ok(0.125)]
+    );
+}
+
+#[test]
+fn a_case_that_no_row_falls_under_is_told() {
+    let scores = table(&["item,regime,decoder,score", "a,train,greedy,0.5"], &[], &[]);
+    let case = json!({ "orientation": "good" });
+    let with =
+        json!({ "kind": "scores", "model": "panel", "cases": { "regime": { "trian": case.clone(), "train": case } } });
+    let notes = run(&with, texts(), scores).unwrap().notes;
+    let told = notes
+        .iter()
+        .filter(|note| note.contains("no row falls under the case regime: trian"));
+    assert_eq!(
+        (
+            told.count(),
+            notes.iter().filter(|note| note.contains("the case")).count()
+        ),
+        (1, 1),
+        "{notes:?}"
+    );
+}
+
 fn refused(with: &Value, lines: &[&str]) -> Error {
     run(with, texts(), table(lines, &[], &[])).unwrap_err()
 }

@@ -114,6 +114,17 @@ fn labels_that_were_chosen_by_what_the_judge_says_are_weighed_by_stratum() {
     assert!(low < 0.15 && 0.15 < high, "{low} {value} {high}");
     let plain = found("ppi")[0];
     assert!((plain - 0.15).abs() > (value - 0.15).abs(), "{plain} {value}");
+    // And it is said that they mislead, where they do.
+    let told = |how: &str, said: &[LabelRow]| {
+        let product = corrected(&json!({"correct": how}), &rows, said);
+        product.notes.iter().any(|note| note.contains("drawn at random"))
+    };
+    let half: Vec<LabelRow> = said
+        .iter()
+        .filter(|row| (row.item.parse::<u32>().unwrap().wrapping_mul(2_654_435_761) >> 20).is_multiple_of(2))
+        .cloned()
+        .collect();
+    assert!(told("ppi", &few) && !told("stratified", &few) && !told("ppi", &half));
     let all = corrected(&json!({"correct": "stratified"}), &rows, &said);
     assert!((of(result(&all, "main"), "train->deploy", "fracture_corrected").unwrap() - 0.15).abs() < 1e-12);
 }

@@ -86,6 +86,8 @@ pub struct Decision {
     pub going: Vec<Going>,
     /// For each held action the numbers of the roots that hold it, ascending.
     pub held: HashMap<Digest<Action>, Vec<usize>>,
+    /// How many recorded results stay although nothing holds them: they were written or used too recently.
+    pub young: usize,
     /// Bytes of all objects before.
     pub bytes_before: u64,
     /// Bytes of all objects after.
@@ -133,7 +135,10 @@ pub fn decide(objects: &[Object], entries: &[Entry], roots: &[Root], rules: &Rul
         });
     }
     let age = rules.older_than.unwrap_or_default().max(rules.grace);
+    let recorded = |units: &[Unit]| units.iter().filter(|unit| unit.action.is_some()).count();
+    let unheld = recorded(&units);
     units.retain(|unit| rules.now.duration_since(unit.last).is_ok_and(|since| since >= age));
+    decision.young = unheld - recorded(&units);
     let bytes = |digest: &Digest<Bytes>| *digest.as_bytes();
     units.sort_by_cached_key(|unit| {
         (

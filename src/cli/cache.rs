@@ -108,7 +108,7 @@ fn list(store: &Store, as_json: bool) -> Result<Exit, Failure> {
         let mut rows = vec![["task", "kind", "rows ", "size ", "age "].map(str::to_owned).to_vec()];
         rows.extend(listed.iter().map(|(age, name, record, size)| {
             vec![
-                printable(name),
+                printable(name) + if record.incomplete { " (incomplete)" } else { "" },
                 record.kind.clone(),
                 record.rows.to_string(),
                 bytes_text(*size),
@@ -277,13 +277,18 @@ fn check(store: &Store, as_json: bool) -> Result<Exit, Failure> {
             other => return Err(store_error(other).into()),
         }
     }
+    let told: HashSet<&String> = damaged.iter().flat_map(|(_, tasks)| tasks).collect();
+    let mut missing = missing(&holdings, store);
+    missing.retain(|name| !told.contains(name));
     let divergent = divergences(&holdings);
     if as_json {
         let damaged: Vec<Value> = damaged
             .iter()
             .map(|(error, tasks)| json!({ "message": error, "tasks": tasks }))
             .collect();
-        let value = json!({ "objects": objects.len(), "damaged": damaged, "divergent": divergent });
+        let value = json!({
+            "objects": objects.len(), "damaged": damaged, "missing": missing, "divergent": divergent,
+        });
         print(&format!(
             "{}\n",
             serde_json::to_string_pretty(&value).unwrap_or_default()
@@ -298,24 +303,46 @@ fn check(store: &Store, as_json: bool) -> Result<Exit, Failure> {
             };
             text.push_str(&format!("{}{}\n", printable(error), printable(&of)));
         }
+        for name in &missing {
+            text.push_str(&format!("an object of {} is missing\n", printable(name)));
+        }
         for name in &divergent {
             text.push_str(&format!(
                 "{}: another run gave another result for the same inputs\n",
                 printable(name)
             ));
         }
-        text.push_str(&format!("{} objects read, {} damaged\n", objects.len(), damaged.len()));
+        text.push_str(&format!(
+            "{} objects read, {} damaged; {} results lack one\n",
+            objects.len(),
+            damaged.len(),
+            missing.len()
+        ));
         print(&text)?;
     }
-    if damaged.is_empty() {
+    if damaged.is_empty() && missing.is_empty() {
         return Ok(Exit::Done);
     }
-    if store.is_read_only() {
+    if damaged.is_empty() {
+        eprintln!("hint: a run that needs them computes them again; `fracture gc` forgets those that nothing holds");
+    } else if store.is_read_only() {
         eprintln!("hint: the store may only be read, so they lie where they lay");
     } else {
         eprintln!("hint: they were set aside; the next run computes them again");
     }
     Ok(Exit::Failed)
+}
+
+/// The tasks whose results lack an object, the damaged ones that were set aside left out: those are told. A collection takes
+/// the record of a result along.
+fn missing(holdings: &Holdings, store: &Store) -> Vec<String> {
+    // The standing record of an action comes after those that diverge from it, which nobody reads.
+    let standing: HashMap<_, _> = holdings.records.iter().map(|record| (record.action, record)).collect();
+    let lacks = |record: &&&Record| !objects_of(record).all(|(digest, size)| store.contains(digest, size));
+    let lacking = standing.values().filter(lacks);
+    let mut names: Vec<String> = lacking.map(|record| holdings.name(&record.action)).collect();
+    names.sort();
+    names
 }
 
 /// The tasks that have results which diverge.

@@ -37,7 +37,8 @@ const LEFT: Duration = Duration::from_secs(86_400);
 pub struct GcArgs {
     #[command(flatten)]
     store: StoreArgs,
-    /// Remove nothing; say what would go and what holds the rest.
+    /// Remove nothing; say what would go, what holds the rest, and how much is too young to go: what was written or used in
+    /// the last hour always stays.
     #[arg(long)]
     dry_run: bool,
     /// Keep the results of the last N runs (default: 10), beside those of lock files and pins. When it is given, the records
@@ -66,6 +67,10 @@ struct Collection {
     decision: Decision,
     segments: Vec<Segment>,
     leftovers: Vec<Leftover>,
+    /// What is too young to go was written or used within this time.
+    age: Duration,
+    /// The lock files that are to be forgotten, as they are registered.
+    forgotten: Vec<PathBuf>,
     /// The ids of the runs whose records go.
     old_runs: Vec<String>,
 }
@@ -77,7 +82,7 @@ pub fn gc(args: &GcArgs, as_json: bool) -> Result<Exit, Failure> {
     let collection = Collection::plan(&store, args)?;
     for project in &collection.holdings.projects {
         let lock = &project.registration.lock;
-        if let (Some(problem), false) = (&project.problem, args.forget.contains(lock)) {
+        if let (Some(problem), false) = (&project.problem, collection.forgotten.contains(lock)) {
             eprintln!("warning: {}", printable(&problem.message));
             eprintln!(
                 "  what it named when it was read last is kept; if it is gone for good: --forget {}",
@@ -86,7 +91,7 @@ pub fn gc(args: &GcArgs, as_json: bool) -> Result<Exit, Failure> {
         }
     }
     if !args.dry_run {
-        collection.carry_out(&store, args)?;
+        collection.carry_out(&store)?;
     }
     print(&if as_json {
         collection.json(args.dry_run)
@@ -121,7 +126,9 @@ impl Collection {
         let now = clock(store).map_err(store_error)?;
         let holdings = Holdings::read(store)?;
         let kept_runs = args.keep_runs.unwrap_or(KEPT_RUNS);
-        let roots = holdings.roots(kept_runs, &args.forget);
+        let forgotten = args.forget.iter().map(|lock| holdings.registered(lock));
+        let forgotten = forgotten.collect::<Result<Vec<PathBuf>, Error>>()?;
+        let roots = holdings.roots(kept_runs, &forgotten);
         let age = args.older_than.unwrap_or_default().max(GRACE);
         let old = |written: SystemTime| now.duration_since(written).is_ok_and(|since| since >= age);
         let old_runs = holdings.runs.iter().skip(args.keep_runs.unwrap_or(usize::MAX));
@@ -150,22 +157,19 @@ impl Collection {
             decision,
             segments,
             leftovers: leftovers.map_err(store_error)?,
+            age,
+            forgotten,
             old_runs,
         })
     }
 
-    fn carry_out(&self, store: &Store, args: &GcArgs) -> Result<(), Error> {
-        for lock in &args.forget {
-            if !forget(store, lock)? {
-                return Err(
-                    Error::input(format!("no lock file `{}` holds results of this store", lock.display()))
-                        .hint("`fracture gc --dry-run` lists those that do"),
-                );
-            }
+    fn carry_out(&self, store: &Store) -> Result<(), Error> {
+        for lock in &self.forgotten {
+            forget(store, lock)?;
         }
         for project in &self.holdings.projects {
             // What it says now is what is kept should it be out of reach the next time.
-            if project.problem.is_none() && !args.forget.contains(&project.registration.lock) {
+            if project.problem.is_none() && !self.forgotten.contains(&project.registration.lock) {
                 project.registration.write(store)?;
             }
         }
@@ -265,6 +269,13 @@ impl Collection {
             for (root, count) in self.roots.iter().zip(self.held_by()) {
                 text.push_str(&format!("{count} results are held by {}\n", printable(&root.holder)));
             }
+            if self.decision.young > 0 {
+                text.push_str(&format!(
+                    "{} results that nothing holds stay for now: they were written or used within the last {}\n",
+                    self.decision.young,
+                    age_text(self.age)
+                ));
+            }
         }
         let verb = if args.dry_run { "would go" } else { "went" };
         text.push_str(&format!(
@@ -325,6 +336,7 @@ impl Collection {
             "dry_run": dry_run,
             "goes": goes.collect::<Vec<Value>>(),
             "held": held.collect::<Vec<Value>>(),
+            "young": { "results": self.decision.young, "age_seconds": self.age.as_secs() },
             "unreached": unreached.collect::<Vec<String>>(),
             "bytes": { "goes": self.going_bytes(), "stays": self.decision.bytes_after },
             "memo": { "segments": self.segments.len(), "bytes": self.memo_bytes() },

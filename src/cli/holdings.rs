@@ -1,7 +1,7 @@
 //! What a store holds and who holds it: records, and the lock files, runs and pins that are roots of a collection.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use fracture_cache::digest::Action;
@@ -115,17 +115,31 @@ impl Holdings {
         projects.chain(runs).chain(pins).collect()
     }
 
+    /// A lock file that somebody names, as it is registered: relative to where he stands, or through a link.
+    ///
+    /// # Errors
+    /// When no such lock file holds results of the store.
+    pub fn registered(&self, lock: &Path) -> Result<PathBuf, Error> {
+        let absolute = std::path::absolute(lock).unwrap_or_else(|_| lock.to_owned());
+        let mut named = vec![lock.to_owned()];
+        named.extend(std::fs::canonicalize(&absolute));
+        // It may be gone while its folder is there.
+        if let (Some(folder), Some(name)) = (absolute.parent(), absolute.file_name()) {
+            named.extend(std::fs::canonicalize(folder).map(|folder| folder.join(name)));
+        }
+        named.push(absolute);
+        let mut locks = self.projects.iter().map(|project| &project.registration.lock);
+        locks.find(|lock| named.contains(lock)).cloned().ok_or_else(|| {
+            Error::input(format!("no lock file `{}` holds results of this store", lock.display()))
+                .hint("`fracture gc --dry-run` lists those that do")
+        })
+    }
+
     /// The records that say something still: their results are held, or some of what they made is there.
     pub fn worth_keeping(&self, store: &Store, decision: &Decision) -> HashSet<Digest<Action>> {
         let there = |record: &&Record| {
-            let mut objects = record
-                .outputs
-                .iter()
-                .flat_map(|output| output.artifact.objects())
-                .peekable();
-            decision.held.contains_key(&record.action)
-                || objects.peek().is_none()
-                || objects.any(|(digest, size)| store.contains(digest, size))
+            let mut objects = record.outputs.iter().flat_map(|output| output.artifact.objects());
+            decision.held.contains_key(&record.action) || objects.all(|(digest, size)| store.contains(digest, size))
         };
         self.records.iter().filter(there).map(|record| record.action).collect()
     }

@@ -1,5 +1,7 @@
 //! Readers of the event stream: progress bars on a terminal, plain lines on a pipe, JSON lines for programs.
 
+mod state;
+
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
@@ -11,6 +13,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::failure::{error_json, printable};
 use crate::engine::event::{Event, Sink, Summary};
+use state::{StageState, stages, time_left};
 
 /// How often a plain line tells how far a stage is.
 const EVERY: Duration = Duration::from_secs(5);
@@ -76,64 +79,6 @@ impl Sink for JsonErrors {
             let _ = writeln!(std::io::stderr().lock(), "{told}");
         }
     }
-}
-
-/// What is known of a stage.
-#[derive(Debug, Clone, Default)]
-struct StageState {
-    tasks: u64,
-    done: u64,
-    rows: u64,
-    rows_done: u64,
-    reused: u64,
-    units: u64,
-    unit: &'static str,
-    since: Option<Instant>,
-    told: Option<Instant>,
-}
-
-impl StageState {
-    fn rate(&self) -> Option<f64> {
-        let seconds = self.since?.elapsed().as_secs_f64();
-        (self.units > 0 && seconds > 0.2).then(|| self.units as f64 / seconds)
-    }
-
-    fn rows_text(&self) -> String {
-        let mut text = format!("{} of {} rows", self.rows_done, self.rows);
-        if self.reused > 0 {
-            text.push_str(&format!(", {} reused", self.reused));
-        }
-        if let Some(rate) = self.rate() {
-            text.push_str(&format!(", {rate:.0} {}/s", self.unit));
-        }
-        text
-    }
-
-    fn rows_arrive(&mut self, rows: u64, reused: u64, unit: &'static str) {
-        self.rows += rows;
-        self.rows_done += reused;
-        self.reused += reused;
-        self.unit = unit;
-    }
-
-    fn progress(&mut self, rows: u64, units: u64) {
-        self.since.get_or_insert_with(Instant::now);
-        self.rows_done += rows;
-        self.units += units;
-    }
-}
-
-fn stages(pipeline: &Pipeline) -> BTreeMap<String, StageState> {
-    let stages = pipeline.stages.iter().map(|stage| {
-        (
-            stage.name.clone(),
-            StageState {
-                tasks: stage.tasks.len() as u64,
-                ..StageState::default()
-            },
-        )
-    });
-    stages.collect()
 }
 
 /// Bytes for people.
@@ -262,7 +207,12 @@ impl Sink for Lines {
         let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = |stage: &str| stages.entry(stage.to_owned()).or_default().clone();
         let line = match event {
-            Event::Planned { total, cached } => Some(format!("{total} tasks, {cached} cached")),
+            Event::Planned { total, cached, left } => {
+                for (stage, tasks) in left {
+                    stages.entry(stage.clone()).or_default().tasks = *tasks;
+                }
+                Some(format!("{total} tasks, {cached} cached"))
+            }
             Event::Finished {
                 task, rows, seconds, ..
             } => {
@@ -335,8 +285,9 @@ impl Bars {
             .map(|stage| stage.name.chars().count())
             .max()
             .unwrap_or(0)
-            .min(24);
-        let template = format!("{{prefix:{width}}} {{bar:24}} {{msg}}");
+            .min(16);
+        // The message takes what is left of the line, so that no line breaks on a narrow terminal.
+        let template = format!("{{prefix:{width}!}} {{bar:12}} {{wide_msg}}");
         let style = ProgressStyle::with_template(&template)
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .progress_chars("━╸─");
@@ -364,9 +315,12 @@ impl Bars {
             *bar = self.bars.add(bar.clone());
         }
         change(state);
-        let rows_left = state.rows > state.rows_done;
-        let (position, length) = if state.rows > 0 && rows_left {
-            (state.rows_done, state.rows)
+        // A task whose result was lost meanwhile is done twice.
+        state.done = state.done.min(state.tasks);
+        let rows = state.rows_in_all();
+        let rows_left = rows > state.rows_done;
+        let (position, length) = if rows > 0 && rows_left {
+            (state.rows_done, rows)
         } else {
             (state.done, state.tasks)
         };
@@ -393,15 +347,17 @@ impl Bars {
         let key = format!("{source} {file}");
         if done < total {
             let begin = || {
-                let style = ProgressStyle::with_template("{bar:24} {bytes} of {total_bytes}, {bytes_per_sec} {msg}");
+                let style = ProgressStyle::with_template("{bar:12} {wide_msg}");
                 let style = style
                     .unwrap_or_else(|_| ProgressStyle::default_bar())
                     .progress_chars("━╸─");
-                let bar = self.bars.add(ProgressBar::new(total).with_style(style));
-                bar.set_message(printable(&key));
-                bar
+                self.bars.add(ProgressBar::new(total).with_style(style))
             };
-            files.entry(key.clone()).or_insert_with(begin).set_position(done);
+            let bar = files.entry(key.clone()).or_insert_with(begin);
+            bar.set_position(done);
+            let (done, total) = (size_text(done), size_text(total));
+            let speed = size_text(bar.per_sec() as u64);
+            bar.set_message(format!("{done} of {total}, {speed}/s, {}", printable(&key)));
         } else {
             if let Some(bar) = files.remove(&key) {
                 bar.finish_and_clear();
@@ -411,23 +367,17 @@ impl Bars {
     }
 }
 
-fn time_left(state: &StageState) -> Option<String> {
-    let seconds = state.since?.elapsed().as_secs_f64();
-    let computed = state.rows_done.saturating_sub(state.reused);
-    if computed == 0 || seconds < 1.0 {
-        return None;
-    }
-    let left = (state.rows - state.rows_done) as f64 * seconds / computed as f64;
-    Some(if left < 90.0 {
-        format!("{left:.0} s")
-    } else {
-        format!("{:.0} min", left / 60.0)
-    })
-}
-
 impl Sink for Bars {
     fn event(&self, event: &Event) {
         match event {
+            Event::Planned { left, .. } => {
+                let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+                for (stage, tasks) in left {
+                    if let Some((state, _)) = stages.get_mut(stage) {
+                        state.tasks = *tasks;
+                    }
+                }
+            }
             Event::Rows {
                 stage,
                 rows,
@@ -445,7 +395,11 @@ impl Sink for Bars {
                 total,
             } => self.fetch(source, file, *done, *total),
             Event::Started { stage, .. } => self.show(stage, |_| {}),
-            Event::Cached { stage, .. } | Event::Finished { stage, .. } => self.show(stage, |state| state.done += 1),
+            Event::Cached { stage, .. } => self.show(stage, |state| {
+                state.done += 1;
+                state.adopted += 1;
+            }),
+            Event::Finished { stage, .. } => self.show(stage, |state| state.done += 1),
             Event::Done { summary } => {
                 let _ = self.bars.println(summary_text(summary));
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use fracture_stage::Error;
 use serde_json::json;
@@ -16,6 +17,7 @@ use crate::engine::{RunOptions, history, projects, run as run_pipeline};
 
 /// Runs what is missing, draws the figures, writes the lock file, prints the tables.
 pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
+    let (began, patience) = (Instant::now(), runs::patience()?);
     let mut project = Project::read(&args.spec, args.offline, None)?;
     let reader = progress::reader(&project.pipeline, args.events.is_some(), json);
     if args.update {
@@ -62,7 +64,9 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
         offline: args.offline,
         only: project.select(&args.only)?.into_iter().collect::<BTreeSet<_>>(),
         who: runs::surroundings().who,
-        patience: runs::patience(),
+        stop_at_once: fracture_command::stop_at_once,
+        patience,
+        began,
     };
     let record = runs::Recording::begin(pipeline, &workspace, args.trace.as_deref())?;
     let sink = record.readers(reader.as_ref());

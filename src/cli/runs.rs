@@ -133,12 +133,20 @@ pub fn surroundings() -> Surroundings {
 }
 
 /// After how long without a sign of life the task of another process is taken over: `FRACTURE_PATIENCE` seconds, else 30.
-pub fn patience() -> Duration {
-    let set = std::env::var("FRACTURE_PATIENCE").ok();
-    let seconds = set.and_then(|text| text.parse().ok()).filter(|seconds| *seconds >= 0.1);
-    seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .unwrap_or(Duration::from_secs(30))
+///
+/// # Errors
+/// When the variable holds no such time.
+pub fn patience() -> Result<Duration, Error> {
+    let Some(set) = std::env::var_os("FRACTURE_PATIENCE").filter(|set| !set.is_empty()) else {
+        return Ok(Duration::from_secs(30));
+    };
+    let text = set.to_string_lossy();
+    let seconds = text.trim().parse().ok().filter(|seconds: &f64| *seconds >= 0.1);
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.ok_or_else(|| {
+        Error::input(format!("FRACTURE_PATIENCE is `{text}`, which is no time to wait"))
+            .hint("it is a number of seconds, 0.1 at least; leave it out for 30")
+    })
 }
 
 /// The readers of a run's events that keep what happened.

@@ -10,13 +10,15 @@ use super::{VerifyArgs, print};
 use crate::catalogue::catalogue;
 use crate::engine::agreement::{Agreement, compare};
 use crate::engine::alone::{AloneOptions, execute};
-use crate::engine::plan::Plan;
+use crate::engine::plan::{LOST, Plan};
 use crate::engine::{TaskManifest, Workspace, store_error};
 
 /// What is found of a task.
 enum Finding {
     /// There is no result.
     Missing,
+    /// It, or what it was made of, is damaged or lost.
+    Lost(String),
     /// A file that it needs is not there.
     Unverifiable(String),
     /// Nothing is promised of it: a served model gave it.
@@ -29,6 +31,7 @@ impl Finding {
     fn name(&self) -> &'static str {
         match self {
             Self::Missing => "not there",
+            Self::Lost(_) => "LOST",
             Self::Unverifiable(_) | Self::Served(_) => "unverifiable",
             Self::Computed(agreement, _) => agreement.name(),
         }
@@ -37,7 +40,7 @@ impl Finding {
     fn what(&self) -> Option<&str> {
         match self {
             Self::Missing => None,
-            Self::Unverifiable(why) | Self::Served(why) => Some(why),
+            Self::Lost(why) | Self::Unverifiable(why) | Self::Served(why) => Some(why),
             Self::Computed(_, what) => what.as_deref(),
         }
     }
@@ -66,11 +69,12 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
     };
     let mut listed = Vec::new();
     let mut worst = Agreement::Bits;
-    let (mut missing, mut unverifiable, mut served) = (0, 0, 0);
+    let (mut missing, mut lost, mut unverifiable, mut served) = (0, 0, 0, 0);
     for task in tasks {
         let found = look(task, &plan, &workspace, &kinds, options)?;
         match &found {
             Finding::Missing => missing += 1,
+            Finding::Lost(_) => lost += 1,
             Finding::Unverifiable(_) => unverifiable += 1,
             Finding::Served(_) => served += 1,
             Finding::Computed(agreement, _) => worst = worst.max(*agreement),
@@ -91,6 +95,11 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
         ))?;
     } else {
         // With --json the list says all this.
+        if lost > 0 {
+            eprintln!(
+                "{lost} tasks can not be verified because results are damaged or lost; `fracture run` computes them again"
+            );
+        }
         if unverifiable > 0 {
             eprintln!("{unverifiable} tasks can not be verified without their files; put them back to verify them");
         }
@@ -101,7 +110,7 @@ pub fn verify(args: &VerifyArgs, as_json: bool) -> Result<Exit, Failure> {
             eprintln!("{missing} tasks have no result to verify; `fracture run` computes them");
         }
     }
-    Ok(if worst == Agreement::Different {
+    Ok(if worst == Agreement::Different || lost > 0 {
         Exit::Different
     } else {
         Exit::Done
@@ -117,8 +126,14 @@ fn look(
     options: AloneOptions,
 ) -> Result<Finding, Error> {
     let planned = &plan.tasks[task.id.index()];
-    let (Some(result), Some(inputs)) = (&planned.result, plan.inputs(task)) else {
-        return Ok(Finding::Missing);
+    let Some(result) = &planned.result else {
+        return Ok(match plan.unusable(task, workspace) {
+            Some(why) if why == LOST => Finding::Lost(why.to_owned()),
+            _ => Finding::Missing,
+        });
+    };
+    let Some(inputs) = plan.inputs(task) else {
+        return Ok(Finding::Lost("a result that it was made of is not there".to_owned()));
     };
     if let Some(why) = task.implementation.unverifiable() {
         // Asking again costs money and promises nothing.
@@ -127,6 +142,12 @@ fn look(
     let Some(record) = workspace.records.by_action(&result.action).map_err(store_error)? else {
         return Ok(Finding::Missing);
     };
+    // A result is compared by what its record says of it, so whether that is still there is asked for itself.
+    let mut objects = record.outputs.iter().flat_map(|output| output.artifact.objects());
+    match objects.try_for_each(|(digest, size)| workspace.store.verify_blob(digest, size)) {
+        Err(error) if error.is_lost_object() => return Ok(Finding::Lost(error.to_string())),
+        other => other.map_err(store_error)?,
+    }
     if let Err(error) = workspace.present(&planned.files) {
         return Ok(Finding::Unverifiable(error.message));
     }
@@ -136,6 +157,10 @@ fn look(
         Err(error) if error.kind == ErrorKind::Task => {
             let why = format!("it fails now: {}", error.message);
             return Ok(Finding::Computed(Agreement::Different, Some(why)));
+        }
+        // What it reads was damaged after it was made; the tasks that made it are told, too, if they are looked at.
+        Err(error) if error.kind == ErrorKind::Store => {
+            return Ok(Finding::Lost(format!("it can not be computed: {}", error.message)));
         }
         Err(error) => return Err(error),
     };

@@ -1,6 +1,8 @@
 //! What happens during a run, as one stream of events. Progress bars, plain lines, `--events json`, the run's log and the
 //! trace are its readers; nothing else tells the user anything.
 
+use std::collections::BTreeMap;
+
 use fracture_stage::Usage;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +16,7 @@ pub struct Summary {
     /// What was used of served models; `None` when none was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served: Option<Usage>,
-    /// Wall-clock seconds.
+    /// Wall-clock seconds that the user waited, the plan included.
     pub seconds: f64,
 }
 
@@ -54,6 +56,8 @@ pub enum Event {
         total: u64,
         /// Tasks whose result is there.
         cached: u64,
+        /// Tasks without one, by stage; stages that have none are left out.
+        left: BTreeMap<String, u64>,
     },
     /// A task starts to execute.
     Started {

@@ -19,7 +19,7 @@ pub use super::result::TaskResult;
 use super::store_error;
 use super::views::OutputSpec;
 use super::workspace::Workspace;
-pub use explain::{parts_to_record, recorded_parts};
+pub use explain::{LOST, parts_to_record, recorded_parts};
 
 /// What a plan says of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

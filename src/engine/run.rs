@@ -4,6 +4,8 @@
 mod claimed;
 mod finish;
 mod groups;
+mod interrupt;
+mod mend;
 mod start;
 mod unit;
 
@@ -17,7 +19,6 @@ use fracture_cache::{Digest, Memo};
 use fracture_language::{Pipeline, Task, TaskId};
 use fracture_stage::stage::RowPlan;
 use fracture_stage::{Error, ErrorKind, Executor, Inputs, Outcome, Usage, Work};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::MissedTickBehavior;
@@ -29,6 +30,7 @@ use super::session::{Landed, Queue};
 use super::store_error;
 use super::workspace::Workspace;
 use claimed::Neighbours;
+use mend::Mending;
 
 /// How often a run looks whether what other processes compute is there.
 const POLL: Duration = Duration::from_millis(100);
@@ -48,8 +50,12 @@ pub struct RunOptions {
     pub only: BTreeSet<TaskId>,
     /// Who runs, for other processes that wait.
     pub who: String,
+    /// Ends at once what outlives the process, before it goes: programs in groups of their own.
+    pub stop_at_once: fn(),
     /// After this time without a sign of life another process's task is taken over.
     pub patience: Duration,
+    /// When the user began to wait: before the plan.
+    pub began: Instant,
 }
 
 /// How a run ended.
@@ -153,6 +159,7 @@ struct Dispatcher<'a> {
     waiting_for: Vec<u32>,
     ready: BTreeSet<TaskId>,
     neighbours: Neighbours,
+    mending: Mending,
     /// Whole tasks that run now; row-wise ones wait for a session and hold no thread.
     whole: usize,
     /// The action, its parts and the start of each running task.
@@ -197,6 +204,7 @@ impl<'a> Dispatcher<'a> {
             waiting_for: vec![0; count],
             ready: BTreeSet::new(),
             neighbours: Neighbours::default(),
+            mending: Mending::default(),
             whole: 0,
             begun: HashMap::new(),
             row_tasks: HashMap::new(),
@@ -213,7 +221,7 @@ impl<'a> Dispatcher<'a> {
             usage: Usage::default(),
             sender,
             receiver: Some(receiver),
-            started: Instant::now(),
+            started: options.began,
         }
     }
 
@@ -274,35 +282,6 @@ impl<'a> Dispatcher<'a> {
                 let synced = workspace.store.sync().map_err(store_error);
                 let _ = sender.send(Message::Synced(synced));
             });
-        }
-    }
-
-    /// Listens for Ctrl-C: the first one lets the batch in flight finish, the second stops at once, whatever the dispatcher
-    /// is doing.
-    fn listen(&self) -> Result<(), Error> {
-        let mut interrupts = signal(SignalKind::interrupt())
-            .map_err(|error| Error::new(ErrorKind::Environment, "can not listen for Ctrl-C").cause(error))?;
-        let (cancelled, sender) = (Arc::clone(&self.cancelled), self.sender.clone());
-        tokio::spawn(async move {
-            while interrupts.recv().await.is_some() {
-                if cancelled.swap(true, Ordering::Relaxed) {
-                    std::process::exit(130);
-                }
-                let _ = sender.send(Message::Interrupted);
-            }
-        });
-        Ok(())
-    }
-
-    /// Lets what is not begun be.
-    fn interrupted(&mut self) {
-        self.note(
-            None,
-            "interrupted: finishing what is in flight (once more stops at once)",
-        );
-        self.groups.values().for_each(|group| group.queue.clear());
-        for id in std::mem::take(&mut self.ready) {
-            self.status[id.0 as usize] = Status::Waiting;
         }
     }
 

@@ -387,7 +387,7 @@ impl Workspace {
             let Some(state) = seen else { continue };
             if self.files.changed_since(&state).map_err(store_error)? {
                 return Err(
-                    Error::new(ErrorKind::Input, format!("`{}` changed while it was read", file.source))
+                    Error::new(ErrorKind::Input, format!("`{}` changed during the run", file.source))
                         .hint("nothing was recorded; run again when nobody writes to the file"),
                 );
             }

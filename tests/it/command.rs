@@ -393,11 +393,39 @@ fn a_file_that_changes_while_a_program_runs_spoils_its_result() {
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_ne!(output.status.code(), Some(0), "{stderr}");
-    assert!(stderr.contains("`data.csv` changed while it was read"), "{stderr}");
+    assert!(stderr.contains("`data.csv` changed during the run"), "{stderr}");
     assert!(
         project.fracture(&["show", SPEC, "high"]).code != 0,
         "nothing is recorded"
     );
     assert_eq!(ran(&project), 2);
     assert_eq!(table(&project, "high")[0]["score"], 2.0);
+}
+
+#[test]
+fn links_out_of_the_project_are_refused() {
+    let project = with_script("cp data/own.csv $OUT/main.csv\n");
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("secret"), "x").unwrap();
+    project.write("data/own.csv", "item,table,score\nb,one,1\n");
+    std::os::unix::fs::symlink("own.csv", project.path("data/same.csv")).unwrap();
+    project.edit(SPEC, |text| {
+        text.replace("files: [scripts/program.sh]", "files: [scripts/program.sh, data]")
+    });
+    // A link within the project is a file of it.
+    assert_eq!(ran(&project), 4);
+    std::os::unix::fs::symlink(elsewhere.path(), project.path("data/out")).unwrap();
+    let refused = project.fracture(&["run", SPEC]).code(2);
+    assert!(
+        refused
+            .stderr
+            .contains("`data/out` is a link that leads out of the project"),
+        "{}",
+        refused.stderr
+    );
+    fs::remove_file(project.path("data/out")).unwrap();
+    fs::remove_dir_all(project.path("data")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), project.path("data")).unwrap();
+    let refused = project.fracture(&["run", SPEC]).code(2);
+    assert!(refused.stderr.contains("`data` is a link"), "{}", refused.stderr);
 }

@@ -214,11 +214,19 @@ fn a_project_out_of_reach_holds_what_it_named_last() {
         told.stderr
     );
     assert!(told.stdout.starts_with("0 results, 0 B went"), "{}", told.stdout);
-    let forgotten = gc(&project, &["--keep-runs", "0", "--forget", lock.to_str().unwrap()]);
+    // By its path from here, as people write it; what is to go is the same with and without --dry-run.
+    let relative = "pipelines/../pipelines/quickstart.lock";
+    let dry = gc(&project, &["--keep-runs", "0", "--dry-run", "--forget", relative]);
+    assert_eq!(bytes(&dry).1, 0, "{dry}");
+    let forgotten = gc(&project, &["--keep-runs", "0", "--forget", relative]);
+    assert_eq!(dry["goes"], forgotten["goes"]);
     assert_eq!(bytes(&forgotten).1, 0, "{forgotten}");
     assert_eq!(files(&project, "objects"), [] as [PathBuf; 0]);
     assert!(count(&project.run(&[]), "tasks", "ran") > 0);
     project.fracture(&["gc", "--forget", "nothing.lock"]).code(2);
+    project
+        .fracture(&["gc", "--dry-run", "--forget", "nothing.lock"])
+        .code(2);
 }
 
 #[test]
@@ -226,6 +234,14 @@ fn sizes_and_ages_narrow_what_goes() {
     let project = Project::small();
     project.run(&[]);
     fs::remove_dir_all(project.path(".fracture/projects")).unwrap();
+    // Nothing holds them, and nothing goes: it is said why.
+    let young = gc(&project, &["--keep-runs", "0", "--dry-run"]);
+    assert_eq!(young["goes"], serde_json::json!([]));
+    assert_eq!(young["young"]["age_seconds"], 3600);
+    let told = project.fracture(&["gc", "--keep-runs", "0", "--dry-run"]).ok().stdout;
+    let many = &young["young"]["results"];
+    let line = format!("{many} results that nothing holds stay for now: they were written or used within the last 1 h");
+    assert!(many.as_u64().unwrap() > 10 && told.contains(&line), "{told}");
     age(&project);
     let loose = |args: &[&str]| {
         let all: Vec<&str> = ["--keep-runs", "0", "--dry-run"].iter().chain(args).copied().collect();
@@ -335,7 +351,35 @@ fn a_check_finds_what_is_damaged_and_sets_it_aside() {
     assert!(found.stdout.contains("(of prompts)"), "{}", found.stdout);
     assert_eq!(files(&project, "quarantine").len(), 2);
     assert!(!path.exists() && !other.exists());
-    project.fracture(&["cache", "check"]).ok();
+    // What was set aside is missing until a run makes it again.
+    let missing = project.fracture(&["cache", "check"]).code(1);
+    assert!(
+        missing.stdout.contains("an object of prompts is missing"),
+        "{}",
+        missing.stdout
+    );
+    assert!(
+        missing.stdout.contains(" 0 damaged; 2 results lack one"),
+        "{}",
+        missing.stdout
+    );
     project.run(&[]);
+    project.fracture(&["cache", "check"]).ok();
     assert_eq!(project.outputs(), expected);
+}
+
+#[test]
+fn what_a_collection_took_is_not_missing() {
+    let project = Project::small();
+    project.run(&[]);
+    fs::remove_dir_all(project.path(".fracture/projects")).unwrap();
+    age(&project);
+    let path = project.fracture(&["cache", "path", SPEC, "prompts"]).ok().stdout;
+    project.fracture(&["cache", "pin", SPEC, "prompts"]).ok();
+    assert!(bytes(&gc(&project, &["--keep-runs", "0"])).0 > 0);
+    let checked = project.fracture(&["cache", "check", "--json"]).ok().json();
+    assert_eq!(checked["missing"], serde_json::json!([]), "{checked}");
+    fs::remove_file(path.trim()).unwrap();
+    let checked = project.fracture(&["cache", "check", "--json"]).code(1).json();
+    assert_eq!(checked["missing"], serde_json::json!(["prompts"]), "{checked}");
 }

@@ -352,7 +352,7 @@ fn failed_rows_are_tried_again_and_no_others() {
             "round {round}: {}",
             ran.stdout
         );
-        assert!(ran.stderr.contains("2 rows failed"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("2 of 600 rows failed"), "{}", ran.stderr);
         assert_eq!(count(&ran.json(), "tasks", "failed"), 1);
     }
     let listed = project.fracture(&["cache", "ls", "--json"]).ok().json();
@@ -362,6 +362,16 @@ fn failed_rows_are_tried_again_and_no_others() {
         .iter()
         .find(|entry| entry["kind"].as_str().unwrap().starts_with("generate"));
     assert_eq!(answers.unwrap()["incomplete"], true, "{listed}");
+    let listed = project.fracture(&["cache", "ls"]).ok().stdout;
+    assert_eq!(listed.matches(" (incomplete)").count(), 1, "{listed}");
+    let planned = project.fracture(&["plan", SPEC]).ok().stdout;
+    assert!(
+        planned.contains("incomplete: rows failed, and are tried again"),
+        "{planned}"
+    );
+    // What failed is not told like what succeeded.
+    let told = project.fracture(&["run", SPEC]).code(1).stderr;
+    assert!(told.contains("failed: ") && !told.contains("rows in "), "{told}");
     prompts[7] = "a short story".to_owned();
     project.write("pool.jsonl", &lines(&prompts));
     assert_eq!(project.run(&[])["rows"]["generated"], 2);

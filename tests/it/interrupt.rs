@@ -73,33 +73,122 @@ fn twice_stops_at_once() {
     project.run(&[]);
 }
 
-#[test]
-fn a_program_that_runs_is_stopped() {
-    let project = Project::shipped();
-    project.write(
-        "own.yaml",
-        "version: 1\nname: own\nstages:\n  waits: { uses: command, with: { run: [sh, -c, 'echo $$ > $PWD_OF/pid; sleep 300'], \
-         env: [PWD_OF] } }\n",
-    );
-    let mut command = project.command(&["run", "own.yaml"]);
-    command
-        .env("PWD_OF", project.root())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let child = command.spawn().unwrap();
-    let begun = Instant::now();
-    let id = loop {
-        let written = std::fs::read_to_string(project.path("pid")).unwrap_or_default();
-        if let Ok(id) = written.trim().parse() {
-            break id;
+/// A run whose program is at work, its folder below the project's `tmp`.
+struct Programs {
+    project: Project,
+    child: Child,
+    program: Pid,
+}
+
+impl Programs {
+    /// Starts a pipeline of one stage: a shell that says its number and does `what`.
+    fn started(what: &str) -> Self {
+        let project = Project::shipped();
+        project.write(
+            "own.yaml",
+            &format!(
+                "version: 1\nname: own\nstages:\n  waits: {{ uses: command, with: {{ run: [sh, -c, '{what}'], env: [AT] }} }}\n"
+            ),
+        );
+        std::fs::create_dir(project.path("tmp")).unwrap();
+        let child = Self::command(&project).spawn().unwrap();
+        let begun = Instant::now();
+        let program = loop {
+            let written = std::fs::read_to_string(project.path("pid")).unwrap_or_default();
+            if let Some(id) = written.trim().parse().ok().and_then(Pid::from_raw) {
+                break id;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30));
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        Self {
+            project,
+            child,
+            program,
         }
-        assert!(begun.elapsed() < Duration::from_secs(30));
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    interrupt(&child);
+    }
+
+    fn command(project: &Project) -> std::process::Command {
+        let mut command = project.command(&["run", "own.yaml"]);
+        command
+            .env("AT", project.root())
+            .env("TMPDIR", project.path("tmp"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    fn send(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until the process ends, and then a moment until the program is gone; gives the exit code.
+    fn ended(&mut self) -> Option<i32> {
+        let asked = Instant::now();
+        let code = self.child.wait().unwrap().code();
+        assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+        while is_at_work(self.program) {
+            assert!(asked.elapsed() < Duration::from_secs(10), "the program goes on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        code
+    }
+
+    fn folders(&self) -> usize {
+        std::fs::read_dir(self.project.path("tmp")).unwrap().count()
+    }
+}
+
+/// Whether a process is there and no mere name that nobody has waited for.
+fn is_at_work(process: Pid) -> bool {
+    match std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())) {
+        Ok(stat) => !stat
+            .rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])),
+        Err(_) => rustix::process::test_kill_process(process).is_ok() && !cfg!(target_os = "linux"),
+    }
+}
+
+#[test]
+fn a_program_that_runs_is_stopped_by_whatever_interrupts() {
+    // Who ignores it, as under `nohup`, passes that on.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap());
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        if signal == Signal::HUP && mask & 1 == 1 {
+            eprintln!("SKIPPED: SIGHUP is ignored here");
+            continue;
+        }
+        let mut programs = Programs::started("echo $$ > $AT/pid; sleep 300");
+        programs.send(signal);
+        assert_eq!(programs.ended(), Some(130), "{signal:?}");
+        assert_eq!(programs.folders(), 0);
+        let runs = programs.project.fracture(&["runs", "--json"]).ok().json();
+        assert_eq!(runs[0]["outcome"], "interrupted", "{signal:?}");
+    }
+}
+
+#[test]
+fn a_second_interruption_kills_programs_that_do_not_stop() {
+    let mut programs = Programs::started("trap : TERM; echo $$ > $AT/pid; while :; do sleep 1; done");
+    programs.send(Signal::INT);
+    std::thread::sleep(Duration::from_millis(200));
     let asked = Instant::now();
-    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
-    let there = rustix::process::test_kill_process(Pid::from_raw(id).unwrap());
-    assert!(there.is_err(), "the program goes on");
+    programs.send(Signal::TERM);
+    assert_eq!(programs.ended(), Some(130));
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert_eq!(programs.folders(), 0);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_kill_takes_the_program_along_and_the_next_run_sweeps_its_folder() {
+    let mut programs = Programs::started("test -e $AT/pid && exit 1; echo $$ > $AT/pid; while :; do sleep 1; done");
+    programs.send(Signal::KILL);
+    assert_eq!(programs.ended(), None);
+    assert_eq!(programs.folders(), 1);
+    let again = Programs::command(&programs.project).status().unwrap();
+    assert_eq!(again.code(), Some(1));
+    assert_eq!(programs.folders(), 0);
 }

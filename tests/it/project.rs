@@ -169,6 +169,16 @@ impl Project {
             .clone()
     }
 
+    /// The files of all objects in the project's store, sorted.
+    pub fn objects(&self) -> Vec<PathBuf> {
+        let folders = fs::read_dir(self.path(".fracture/objects")).unwrap();
+        let folders = folders.map(|folder| folder.unwrap().path());
+        let files = folders.flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
+        let mut objects: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+        objects.sort();
+        objects
+    }
+
     /// The task lines of the lock file with what they gave: name and output.
     #[track_caller]
     pub fn outputs(&self) -> Vec<(String, String)> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::project::{Project, SPEC, count};
+use crate::project::{Project, Ran, SPEC, count};
 
 /// The small quickstart, with enough samples to be met in the middle.
 fn longer() -> Project {
@@ -289,4 +289,14 @@ fn another_result_of_a_late_owner_is_kept_as_a_divergence_and_reported() {
     let checked = project.fracture(&["cache", "check", "--json"]).ok().json();
     assert_eq!(checked["divergent"], serde_json::json!(["draw"]));
     assert_eq!(project.fracture(&["show", own, "draw", "--json"]).ok().stdout, stands);
+}
+
+#[test]
+fn a_time_to_wait_that_is_none_is_refused() {
+    let project = Project::small();
+    for wrong in ["soon", "-1", "0", "NaN"] {
+        let mut command = project.command(&["run", SPEC]);
+        let ran = Ran::of(command.env("FRACTURE_PATIENCE", wrong)).code(2);
+        assert!(ran.stderr.contains("FRACTURE_PATIENCE"), "{}", ran.stderr);
+    }
 }

@@ -86,6 +86,52 @@ fn each_sort_of_difference_is_told() {
 }
 
 #[test]
+fn what_is_damaged_or_lost_is_named_and_the_rest_is_looked_at() {
+    let project = project();
+    project.write("say", "1");
+    // A reader of the second table, so that what it reads can be damaged.
+    project.edit(SPEC, |text| {
+        text + "  read: { uses: query, needs: text, with: { sql: 'SELECT item FROM \"text\"' } }\n"
+    });
+    project.fracture(&["run", SPEC]).ok();
+    let object = |stage: &str| {
+        let path = project.fracture(&["cache", "path", SPEC, stage]).ok().stdout;
+        std::path::PathBuf::from(path.trim())
+    };
+    // One is lost, one flipped.
+    fs::remove_file(object("number")).unwrap();
+    let flipped = object("text");
+    let mut bytes = fs::read(&flipped).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::remove_file(&flipped).unwrap();
+    fs::write(&flipped, bytes).unwrap();
+    // What reads a damaged table can not be computed again either, whether or not the table is looked at itself.
+    let alone = verified(&project, &["--only", "strict"], 0);
+    assert_eq!(alone[0].1, "bits");
+    let found = verified(&project, &[], 3);
+    let agreements: Vec<(&str, &str)> = found
+        .iter()
+        .map(|(task, how, _)| (task.as_str(), how.as_str()))
+        .collect();
+    assert_eq!(
+        agreements,
+        [
+            ("number", "LOST"),
+            ("text", "LOST"),
+            ("strict", "bits"),
+            ("read", "LOST")
+        ],
+        "{found:?}"
+    );
+    assert!(found[1].2.contains("is damaged"), "{found:?}");
+    let told = project.fracture(&["verify", SPEC]).code(3);
+    assert!(told.stderr.contains("damaged or lost"), "{}", told.stderr);
+    project.fracture(&["run", SPEC]).ok();
+    assert!(verified(&project, &[], 0).iter().all(|(_, how, _)| how == "bits"));
+}
+
+#[test]
 fn runs_without_work_share_a_list_of_tasks() {
     let project = project();
     project.write("say", "1");

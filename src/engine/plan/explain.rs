@@ -75,26 +75,35 @@ impl Plan {
                     "record",
                     "not in the store; the lock file has the task described otherwise",
                 ),
-                None => nothing("result", "never computed"),
+                None => nothing("result", self.unusable(task, workspace).unwrap_or("never computed")),
             }),
         }
         if because.is_empty() {
-            because.push(nothing("result", self.unusable(task, workspace)));
+            because.push(nothing(
+                "result",
+                self.unusable(task, workspace)
+                    .unwrap_or("its record is lost or damaged"),
+            ));
         }
         because
     }
 
-    /// Why a result whose key is recorded does not count.
-    fn unusable(&self, task: &Task, workspace: &Workspace) -> &'static str {
-        let action = self.tasks[task.id.index()].action.as_deref().map(|(action, _)| action);
-        let summary = action.and_then(|action| workspace.records.summary(action).ok().flatten());
-        match summary {
-            Some(summary) if summary.incomplete => "incomplete: rows failed, and are tried again",
-            Some(_) => "an object of it is lost, or was damaged and set aside",
-            None => "its record is lost or damaged",
-        }
+    /// Why a result whose key is recorded does not count; `None` when there is no record.
+    pub fn unusable(&self, task: &Task, workspace: &Workspace) -> Option<&'static str> {
+        let planned = &self.tasks[task.id.index()];
+        let action = planned.action.as_deref().map(|(action, _)| *action);
+        // While an input is not there, the recipe may still lead to what it gave last.
+        let last = || Some(workspace.records.find(&planned.recipe).ok()??.action);
+        let summary = workspace.records.summary(&action.or_else(last)?).ok()??;
+        Some(match summary.incomplete {
+            true => "incomplete: rows failed, and are tried again",
+            false => LOST,
+        })
     }
 }
+
+/// That an object of a result is not there.
+pub const LOST: &str = "an object of it is lost, or was damaged and set aside";
 
 /// The revisions on a hub that mean another commit than the lock file says.
 fn revisions(files: &[FileKey], lock: &Lock) -> Vec<Change> {

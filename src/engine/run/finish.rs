@@ -31,6 +31,8 @@ impl Dispatcher<'_> {
                 self.status[id.0 as usize] = Status::Waiting;
                 Ok(())
             }
+            // What it could not read is made again, and then it is tried again.
+            Err(error) if self.mend(id, &error) => Ok(()),
             Err(error) => {
                 self.failed(id, error);
                 Ok(())
@@ -44,8 +46,16 @@ impl Dispatcher<'_> {
         if let Some(divergence) = published.divergence {
             self.note(Some(task), divergence);
         }
+        let record = published.record;
+        if record.incomplete {
+            let error = Error::task(format!("rows of `{}` failed", task.name))
+                .cause(record.notes.last().cloned().unwrap_or_default())
+                .hint("run again: only those rows are tried again; if they fail again, the cause above says what to look at");
+            self.failed(id, error);
+            return Ok(());
+        }
         self.tasks.ran += 1;
-        let (rows, seconds) = (published.record.rows, published.record.seconds);
+        let (rows, seconds) = (record.rows, record.seconds);
         self.tell(
             |task, stage| Event::Finished {
                 task,
@@ -55,18 +65,10 @@ impl Dispatcher<'_> {
             },
             task,
         );
-        let record = published.record;
-        if record.incomplete {
-            let error = Error::task(format!("rows of `{}` failed", task.name))
-                .cause(record.notes.last().cloned().unwrap_or_default())
-                .hint("run again: only those rows are tried again; if they fail again, the cause above says what to look at");
-            self.tasks.ran -= 1;
-            self.failed(id, error);
-            return Ok(());
-        }
         let outputs = record.outputs.into_iter().map(|output| (output.name, output.artifact));
         let seen = as_seen(task, record.action, rows, outputs, |id| self.result(id))
             .ok_or_else(|| Error::internal(format!("the input of `{}` is gone", task.name)))?;
+        self.mending.ran(id);
         self.done(id, seen);
         Ok(())
     }
@@ -126,23 +128,25 @@ impl Dispatcher<'_> {
     /// Notes a result and makes ready what waited for it alone.
     fn done(&mut self, id: TaskId, result: TaskResult) {
         let planned = &mut self.plan.tasks[id.0 as usize];
-        planned.result = Some(Arc::new(result));
+        let before = planned.result.replace(Arc::new(result));
         planned.state = State::Cached;
+        before.into_iter().for_each(|before| self.mending.keep(before));
         self.status[id.0 as usize] = Status::Done;
         self.one_less(id);
         let pipeline = Arc::clone(&self.pipeline);
-        for next in pipeline
+        let after = pipeline
             .graph
-            .neighbors_directed(NodeIndex::new(id.0 as usize), Direction::Outgoing)
-        {
-            let index = pipeline.graph[next].0 as usize;
+            .neighbors_directed(NodeIndex::new(id.0 as usize), Direction::Outgoing);
+        let after = after.map(|next| pipeline.graph[next]);
+        for next in after.chain(self.mending.released(id)) {
+            let index = next.index();
             if self.status[index] != Status::Waiting {
                 continue;
             }
             self.waiting_for[index] = self.waiting_for[index].saturating_sub(1);
             if self.waiting_for[index] == 0 {
                 self.status[index] = Status::Ready;
-                self.ready.insert(pipeline.graph[next]);
+                self.ready.insert(next);
             }
         }
     }

@@ -350,7 +350,8 @@ fn make_table(task: &Task, row_task: &RowTask) -> Result<(Product, bool, Facts),
             _ => None,
         });
         product.notes.push(format!(
-            "{failed} rows failed, the first one: {}",
+            "{failed} of {} rows failed, the first one: {}",
+            states.len(),
             reason.unwrap_or_default()
         ));
     }

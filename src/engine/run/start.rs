@@ -1,11 +1,11 @@
 //! The start of a run and of its tasks.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use fracture_cache::StoreError;
-use fracture_language::TaskId;
+use fracture_language::{Task, TaskId};
 use fracture_stage::{Error, Inputs, Work};
 
 use super::claimed::{Hold, Neighbours};
@@ -33,9 +33,16 @@ impl Dispatcher<'_> {
                 self.tasks.total -= 1;
             }
         }
+        let mut left = BTreeMap::new();
+        for task in &pipeline.tasks {
+            if self.status[task.id.index()] == Status::Waiting {
+                *left.entry(pipeline.stages[task.stage].name.to_string()).or_default() += 1;
+            }
+        }
         self.sink.event(&Event::Planned {
             total: self.tasks.total,
             cached: self.tasks.cached,
+            left,
         });
         if !self.status.contains(&Status::Waiting) {
             return Ok(());
@@ -60,19 +67,8 @@ impl Dispatcher<'_> {
             if self.status[index] != Status::Waiting {
                 continue;
             }
-            if let Work::Rows(rows) = task.implementation.work() {
-                let group = self.groups.entry(rows.group().into()).or_default();
-                if group.unfinished == 0 {
-                    group.first = task.id.0;
-                }
-                group.resource = rows.resource();
-                group.unfinished += 1;
-            }
-            let sources = task.inputs.iter().flat_map(|connection| &connection.sources);
-            let missing: HashSet<TaskId> = sources
-                .map(|source| source.task)
-                .filter(|id| self.status[id.0 as usize] != Status::Done)
-                .collect();
+            self.join_group(task);
+            let missing = self.not_done(task);
             self.waiting_for[index] = missing.len() as u32;
             if missing.is_empty() {
                 self.status[index] = Status::Ready;
@@ -80,6 +76,18 @@ impl Dispatcher<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Counts a row-wise task among those that share its executor.
+    pub(super) fn join_group(&mut self, task: &Task) {
+        if let Work::Rows(rows) = task.implementation.work() {
+            let group = self.groups.entry(rows.group().into()).or_default();
+            if group.unfinished == 0 {
+                group.first = task.id.0;
+            }
+            group.resource = rows.resource();
+            group.unfinished += 1;
+        }
     }
 
     /// Starts ready tasks while there is room for them.
@@ -133,6 +141,7 @@ impl Dispatcher<'_> {
                 }
             }
         }
+        self.tell_lost(id)?;
         // Nobody else does it: it has to run here, with its files.
         if let Err(error) = self.workspace.attainable(&self.plan.tasks[id.0 as usize].files) {
             self.neighbours.release(id);

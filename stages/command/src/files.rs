@@ -15,11 +15,12 @@ const LINKED_BYTES: u64 = 64 << 20;
 /// Every file below the listed paths: its path relative to the project's root, in order, and where it lies.
 ///
 /// # Errors
-/// When a path is not there.
+/// When a path is not there, or a link leads out of the project.
 pub fn listed(paths: &[String], files: &dyn Files) -> Result<Vec<(String, PathBuf)>, Error> {
     let mut found = Vec::new();
     for path in paths {
         let place = files.locate(path);
+        within(path, &place, files)?;
         if !walk(path, &place, files, 0, &mut found)? {
             return Err(Error::input(format!("`files` lists `{path}`, which is not there"))
                 .parameter(&["files"])
@@ -29,6 +30,23 @@ pub fn listed(paths: &[String], files: &dyn Files) -> Result<Vec<(String, PathBu
     found.sort();
     found.dedup();
     Ok(found)
+}
+
+/// Refuses what a link puts outside of the project, as paths with `..` are: what a program gets is the project's own.
+fn within(path: &str, place: &Path, files: &dyn Files) -> Result<(), Error> {
+    // What is not there leads nowhere.
+    let (Ok(root), Ok(place)) = (fs::canonicalize(files.locate("")), fs::canonicalize(place)) else {
+        return Ok(());
+    };
+    if place.starts_with(&root) {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "`{path}` is a link that leads out of the project, to `{}`",
+        place.display()
+    ))
+    .parameter(&["files"])
+    .hint("copy what the program needs into the project: `files` places nothing from elsewhere"))
 }
 
 /// Whether there is something at the path; files go to `found`.
@@ -51,7 +69,11 @@ fn walk(
             .hint("is there a link that leads back to a folder above it?"));
     }
     for name in names {
-        walk(&format!("{path}/{name}"), &place.join(&name), files, depth + 1, found)?;
+        let (path, place) = (format!("{path}/{name}"), place.join(&name));
+        if fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_symlink()) {
+            within(&path, &place, files)?;
+        }
+        walk(&path, &place, files, depth + 1, found)?;
     }
     Ok(true)
 }

@@ -13,9 +13,11 @@ mod output;
 mod parameters;
 mod process;
 mod quote;
+mod running;
 mod stage;
 #[cfg(test)]
 mod tests;
 
 pub use parameters::Parameters;
+pub use running::stop_at_once;
 pub use stage::declaration;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::quote::Passed;
+use crate::running;
 
 /// How long a program may take to stop after it was asked to.
 const GRACE: Duration = Duration::from_secs(2);
@@ -99,10 +100,9 @@ fn start(program: &Program<'_>) -> io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(File::create(program.stdout)?)
         .stderr(File::create(program.stderr)?);
-    command.process_group(0);
     let mut tries = 0;
     loop {
-        match command.spawn() {
+        match running::spawn(&mut command) {
             // Another thread's child may for a moment still hold the file that was just written.
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < 50 => {
                 tries += 1;
@@ -131,6 +131,7 @@ fn ask_to_stop(group: Pid) {
 fn kill(child: &mut Child, group: Pid) -> io::Result<ExitStatus> {
     // What is left of the group; an error means that nothing is.
     kill_process_group(group, Signal::KILL).ok();
+    running::forget(group);
     child.wait()
 }
 

@@ -9,11 +9,11 @@ use fracture_stage::{
     Product, Role, Schema, Schemas, Shape, Stage, Whole, Work,
 };
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::parameters::{Argument, CommandShape, Parameters, TableFormat};
 use crate::process::{self, Ending, Program};
 use crate::quote::Passed;
+use crate::running::Place;
 use crate::{files, input, mapped, output};
 
 const KIND: Kind = Kind {
@@ -238,7 +238,7 @@ struct Folder {
     scratch: PathBuf,
     stdout: PathBuf,
     stderr: PathBuf,
-    _whole: TempDir,
+    _whole: Place,
 }
 
 impl Folder {
@@ -248,10 +248,7 @@ impl Folder {
                 .cause(error)
                 .hint("it is made where TMPDIR says; is there room left?")
         };
-        let whole = tempfile::Builder::new()
-            .prefix("fracture-command-")
-            .tempdir()
-            .map_err(failed)?;
+        let whole = Place::new().map_err(failed)?;
         // Programs may ask for the real path of where they are.
         let root = fs::canonicalize(whole.path()).map_err(failed)?;
         let inside = |name: &str| -> Result<PathBuf, Error> {

@@ -83,7 +83,7 @@ fn rows_that_fail_alone_are_tried_again_by_the_next_run() {
     let project = project(&server.url(), "", "temperature: 0", 8);
     let first = run(&project, &[]).code(1);
     assert!(
-        first.stderr.contains("1 rows failed") && first.stderr.contains("do not fit into the model's context"),
+        first.stderr.contains("1 of 8 rows failed") && first.stderr.contains("do not fit into the model's context"),
         "{}",
         first.stderr
     );

@@ -76,8 +76,8 @@ pub(in crate::stage) fn build(
     }
     let watched = !matches!(parameters.canaries, None | Some(CanariesParameter::Shipped(false)));
     if parameters.agreement.is_some() && !watched {
-        let told = "`agreement` is that of canaries, and none are asked for";
-        errors.push(ParameterError::at(&["agreement"], told).hint("say `canaries: true`"));
+        let told = "`agreement` is that of canaries, and none are asked for: say `canaries: true`";
+        errors.push(ParameterError::at(&["agreement"], told));
     }
     let text = TextSource::parse(&parameters.text)
         .map_err(|message| errors.push(ParameterError::at(&["text"], message)))

@@ -35,7 +35,7 @@ fn a_null_in_a_template_is_none_and_no_reason_to_drop_the_row() {
     assert_eq!(of(None, Some("yes")), Some(("yes".to_owned(), false)));
     assert_eq!(of(Some("a"), Some("yes")), Some(("[a] yes".to_owned(), false)));
     assert_eq!(of(Some("a"), None), None);
-    assert_eq!(of(Some("a"), Some(" \n")).unwrap().1, true);
+    assert!(of(Some("a"), Some(" \n")).unwrap().1);
 }
 
 #[test]

@@ -20,6 +20,8 @@ use crate::settings::{Settings, is_private};
 const HOPS: usize = 8;
 /// The longest answer that is read as JSON, bytes.
 const JSON_LIMIT: u64 = 32 << 20;
+/// The longest word for a refusal that is told, characters.
+const WORD_LIMIT: usize = 80;
 /// How often is tried what may work later.
 pub(crate) const TRIES: u32 = 5;
 /// The longest wait that a hub may ask for.
@@ -140,10 +142,9 @@ impl Client {
         let mut hub: Option<Headers> = None;
         for _ in 0..HOPS {
             if !is_private(&url) && url.scheme() != self.settings.endpoint.scheme() {
-                return Err(Refusal::Nonsense(format!(
-                    "it sends us to {}, over plain http",
-                    plain(&url)
-                )));
+                return Err(Refusal::Nonsense(
+                    self.scrub(&format!("it sends us to {}, which is not https", plain(&url))),
+                ));
             }
             let (status, headers, body) = self.hop(&url, range)?;
             if self.settings.is_hub(&url) {
@@ -154,7 +155,7 @@ impl Client {
                 if !(200..300).contains(&status) {
                     return Err(Refusal::Status {
                         status,
-                        code: headers.get("x-error-code").map(str::to_owned),
+                        code: headers.get("x-error-code").map(|code| self.word(code)),
                         wait: wait.map(Duration::from_secs),
                     });
                 }
@@ -345,6 +346,11 @@ impl Client {
             _ => told(ErrorKind::Environment, format!("can not fetch `{reference}` from {}", plain(endpoint)))
                 .hint("run again later: what was fetched is kept"),
         }
+    }
+
+    /// A word of the hub's for people: not long, and the token is not in it.
+    fn word(&self, text: &str) -> String {
+        self.scrub(text).chars().take(WORD_LIMIT).collect()
     }
 
     fn scrub(&self, text: &str) -> String {

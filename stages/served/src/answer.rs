@@ -53,7 +53,7 @@ struct Body {
     #[serde(default)]
     choices: Vec<Choice>,
     #[serde(default)]
-    usage: Option<Usage>,
+    usage: Value,
     #[serde(default)]
     model: Option<String>,
     #[serde(default)]
@@ -84,14 +84,6 @@ struct Message {
     reasoning: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Usage {
-    #[serde(default)]
-    prompt_tokens: Option<u32>,
-    #[serde(default)]
-    completion_tokens: Option<u32>,
-}
-
 impl Answer {
     /// Reads an answer.
     ///
@@ -113,16 +105,24 @@ impl Answer {
                 let reasoning = message.reasoning_content.or(message.reasoning);
                 (message.content.or(message.refusal), reasoning)
             }
+            // An answer that is empty says so: `text` or `message` is there.
+            (None, None) => return Err("the answer's choice holds no text and no message".to_owned()),
             (None, text) => (text, None),
         };
-        let usage = body.usage.as_ref();
+        // An answer is not less of one because its tokens are counted in an odd way.
+        let count = |name: &str| {
+            let count = body.usage.get(name)?;
+            let whole = |count: f64| (count >= 0.0 && count.fract() == 0.0).then_some(count as u64);
+            let count = count.as_u64().or_else(|| count.as_f64().and_then(whole))?;
+            u32::try_from(count).ok()
+        };
         Ok(Self {
             text: text.unwrap_or_default(),
             reasoning: reasoning.filter(|text| !text.is_empty()),
             finish,
             tokens: choice.logprobs.as_ref().and_then(token_scores),
-            prompt_tokens: usage.and_then(|usage| usage.prompt_tokens),
-            completion_tokens: usage.and_then(|usage| usage.completion_tokens),
+            prompt_tokens: count("prompt_tokens"),
+            completion_tokens: count("completion_tokens"),
             model: body.model.filter(|text| !text.is_empty()),
             fingerprint: body.system_fingerprint.filter(|text| !text.is_empty()),
         })
@@ -227,5 +227,34 @@ mod tests {
                 .contains("no choice")
         );
         assert!(Answer::parse(json!([1])).unwrap_err().contains("another form"));
+        for choice in [
+            json!({}),
+            json!({ "delta": { "content": "part of a stream" } }),
+            json!({ "text": null }),
+        ] {
+            let told = Answer::parse(json!({ "choices": [choice] })).unwrap_err();
+            assert!(told.contains("no text and no message"), "{told}");
+        }
+        assert_eq!(Answer::parse(json!({ "choices": [{ "text": "" }] })).unwrap().text, "");
+    }
+
+    #[test]
+    fn odd_counts_of_tokens_are_unknown_and_spoil_no_answer() {
+        for (usage, told) in [
+            (
+                json!({ "prompt_tokens": 3.0, "completion_tokens": 2 }),
+                (Some(3), Some(2)),
+            ),
+            (
+                json!({ "prompt_tokens": -1, "completion_tokens": 5_000_000_000_u64 }),
+                (None, None),
+            ),
+            (json!({ "prompt_tokens": 2.5, "completion_tokens": "2" }), (None, None)),
+            (json!("none"), (None, None)),
+            (Value::Null, (None, None)),
+        ] {
+            let answer = Answer::parse(json!({ "choices": [{ "text": "x" }], "usage": usage })).unwrap();
+            assert_eq!((answer.prompt_tokens, answer.completion_tokens), told, "{usage}");
+        }
     }
 }

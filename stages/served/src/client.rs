@@ -82,9 +82,12 @@ impl Client {
     pub fn usage(&self) -> Usage {
         let prompt_tokens = self.prompt_tokens.load(Ordering::Relaxed);
         let completion_tokens = self.completion_tokens.load(Ordering::Relaxed);
+        // Servers that count nothing are not free of charge.
+        let told = prompt_tokens + completion_tokens > 0;
         let cost = self
             .model
             .price
+            .filter(|_| told)
             .map(|price| (prompt_tokens as f64 * price.input + completion_tokens as f64 * price.output) / 1e6);
         Usage {
             requests: self.counts.requests.load(Ordering::Relaxed),

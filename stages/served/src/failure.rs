@@ -132,7 +132,15 @@ impl Failure {
 
     /// Whether the server's filter refused the prompt: that is an answer, not a failure.
     pub fn is_filter(status: u16, body: &str) -> bool {
-        status == 400 && said(body).code.contains("content_filter")
+        match status {
+            400 => said(body).code.contains("content_filter"),
+            // Servers that pass requests on and look at prompts before: it is the prompt that is refused, not the key.
+            403 => serde_json::from_str::<Value>(body).is_ok_and(|value| {
+                let details = &value["error"]["metadata"];
+                details.get("flagged_input").is_some() || details.get("reasons").is_some_and(Value::is_array)
+            }),
+            _ => false,
+        }
     }
 
     /// As the error that ends a task: with model, address and what to do.
@@ -275,6 +283,10 @@ mod tests {
         assert_eq!(sort(503, "<html>busy</html>"), Sort::Server);
         assert_eq!(sort(408, ""), Sort::Server);
         assert!(Failure::is_filter(400, &error("content_filter")) && !Failure::is_filter(400, &error("x")));
+        let flagged = r#"{"error": {"code": 403, "message": "Your input was flagged",
+            "metadata": {"reasons": ["harassment"], "flagged_input": "…"}}}"#;
+        assert!(Failure::is_filter(403, flagged) && !Failure::is_filter(401, flagged));
+        assert!(!Failure::is_filter(403, &error("no_access")) && !Failure::is_filter(403, "[]"));
     }
 
     #[test]

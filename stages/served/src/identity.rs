@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::answer::Answer;
+use crate::failure::shortened;
 
 /// Who answered, and when.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -27,11 +28,11 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Who gave an answer.
+    /// Who gave an answer. A name is kept as it can be shown: one line, without control characters, not too long.
     pub fn of(answer: &Answer, at: u64) -> Self {
         Self {
-            model: answer.model.clone(),
-            fingerprint: answer.fingerprint.clone(),
+            model: answer.model.as_deref().map(shortened),
+            fingerprint: answer.fingerprint.as_deref().map(shortened),
             at,
         }
     }
@@ -46,7 +47,8 @@ impl Identity {
         if parts.is_empty() {
             "nothing".to_owned()
         } else {
-            parts.join(" ")
+            // Rows that are stored already may hold anything.
+            shortened(&parts.join(" "))
         }
     }
 }
@@ -171,6 +173,18 @@ mod tests {
         assert!(told(&[by("m-1", Some("a"), 20)]).is_empty());
         assert!(told(&[by("m-1", Some("b"), 50)]).is_empty());
         assert!(watch(memory, "m", &json!({ "model": "other" }), &[by("m-2", None, 60)]).is_empty());
+    }
+
+    #[test]
+    fn a_name_writes_nothing_but_itself_to_a_terminal() {
+        let said = json!({ "model": "m\u{1b}[31m\nerror: no", "system_fingerprint": "f".repeat(9000),
+            "choices": [{ "text": "" }] });
+        let who = Identity::of(&Answer::parse(said).unwrap(), 1);
+        assert_eq!(who.model.as_deref(), Some("m[31m error: no"));
+        assert!(who.fingerprint.unwrap().len() < 400);
+        let stored = [by("a\nb\u{7}", None, 1), by("c", None, 2)];
+        assert!(watch(None, "m", &json!({}), &stored)[0].contains("a b, then c"));
+        assert_eq!(provenance(&stored)[0].1, "a b (1 rows), c (1 rows)");
     }
 
     #[test]

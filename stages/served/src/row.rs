@@ -52,7 +52,7 @@ impl ServedRow {
             version: VERSION,
             by: Identity::of(&answer, now()),
             finish: finish.map(str::to_owned),
-            logprobs: scores.map(|tokens| tokens.iter().map(|token| token.logprob as f32).collect()),
+            logprobs: scores.map(|tokens| tokens.iter().map(|token| finite(token.logprob)).collect()),
             text: answer.text,
             reasoning: answer.reasoning,
             prompt_tokens: answer.prompt_tokens,
@@ -60,9 +60,8 @@ impl ServedRow {
         }
     }
 
-    /// The bytes.
+    /// The bytes. All numbers are finite.
     pub fn encode(&self) -> Vec<u8> {
-        // Numbers that are not finite do not come out of JSON, so they do not go into it.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
@@ -88,6 +87,12 @@ impl ServedRow {
     }
 }
 
+/// A logarithm as it is kept. Some servers say the least number there is in 64 bits for nothing at all, which JSON does
+/// not hold in 32.
+fn finite(logprob: f64) -> f32 {
+    (logprob as f32).clamp(f32::MIN, f32::MAX)
+}
+
 /// Milliseconds since 1970.
 pub fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -99,6 +104,17 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_probability_of_nothing_comes_back() {
+        let answer = json!({ "choices": [{ "text": "a",
+            "logprobs": { "tokens": ["a", "b"], "token_logprobs": [f64::MIN, -1e300] } }] });
+        let row = ServedRow::new(Answer::parse(answer).unwrap());
+        assert_eq!(
+            ServedRow::decode(&row.encode()).unwrap().logprobs,
+            Some(vec![f32::MIN, f32::MIN])
+        );
+    }
 
     #[test]
     fn a_row_comes_back() {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use fracture_stage::{Error, ErrorKind};
 use http::HeaderValue;
+use serde_json::Value;
 
 /// Keys of at least so many characters are looked for in what a server says. Shorter ones are words such as `none`,
 /// which local servers take, and may stand in a text by themselves.
@@ -61,10 +62,53 @@ impl Secret {
 
     /// A server's text without the key, should it repeat it.
     pub fn scrub(&self, text: String) -> String {
-        if self.0.len() >= TELLING && text.contains(&self.0) {
+        if self.is_in(&text) {
             return text.replace(&self.0, REMOVED);
         }
         text
+    }
+
+    /// A server's body without the key, also where JSON writes it with escapes (`\/`, `\u002d`): what is read from the
+    /// body later has none.
+    pub fn scrub_body(&self, body: String) -> String {
+        let body = self.scrub(body);
+        if !body.contains('\\') {
+            return body;
+        }
+        let Ok(mut value) = serde_json::from_str(&body) else {
+            return body;
+        };
+        match self.take_out(&mut value) {
+            true => value.to_string(),
+            false => body,
+        }
+    }
+
+    fn is_in(&self, text: &str) -> bool {
+        self.0.len() >= TELLING && text.contains(&self.0)
+    }
+
+    /// Whether it was in there.
+    fn take_out(&self, value: &mut Value) -> bool {
+        match value {
+            Value::String(text) if self.is_in(text) => {
+                *text = self.scrub(std::mem::take(text));
+                true
+            }
+            Value::Array(items) => items.iter_mut().fold(false, |found, item| self.take_out(item) | found),
+            Value::Object(fields) => {
+                let named: Vec<String> = fields.keys().filter(|name| self.is_in(name)).cloned().collect();
+                for name in &named {
+                    let held = fields.remove(name).unwrap_or_default();
+                    fields.insert(self.scrub(name.clone()), held);
+                }
+                let found = fields
+                    .values_mut()
+                    .fold(false, |found, item| self.take_out(item) | found);
+                found || !named.is_empty()
+            }
+            _ => false,
+        }
     }
 }
 
@@ -83,6 +127,22 @@ mod tests {
         assert_eq!(secret.header().unwrap().to_str().unwrap(), "Bearer sk-0123456789abcdef");
         let echoed = "no such key: sk-0123456789abcdef.".to_owned();
         assert_eq!(secret.scrub(echoed), "no such key: [key].");
+    }
+
+    #[test]
+    fn a_key_that_is_repeated_with_escapes_is_taken_out_too() {
+        let secret = Secret::new(Some("sk/0123456789+abc".into()), "NAME", "m").unwrap();
+        for (echoed, told) in [
+            (r#"{"a":"it is sk\/0123456789+abc."}"#, r#"{"a":"it is [key]."}"#),
+            (
+                r#"{"b":[{"\u0073k/0123456789\u002babc":"\n"}]}"#,
+                r#"{"b":[{"[key]":"\n"}]}"#,
+            ),
+            (r#"{"c": "no\/key", "d": 1.50}"#, r#"{"c": "no\/key", "d": 1.50}"#),
+            (r"no \ JSON: sk/0123456789+abc", r"no \ JSON: [key]"),
+        ] {
+            assert_eq!(secret.scrub_body(echoed.to_owned()), told);
+        }
     }
 
     #[test]

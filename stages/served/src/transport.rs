@@ -18,7 +18,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Request, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::failure::{Failure, Sort};
@@ -41,6 +41,9 @@ const KNOCKS: u32 = 3;
 
 /// A server that asks to wait longer than this is not waited for.
 const PATIENCE: Duration = Duration::from_secs(900);
+
+/// The type of an answer is told up to this length, characters.
+const KIND: usize = 60;
 
 /// What the filter of a server refused to read is an answer: an empty one with that reason.
 const FILTERED: &str = r#"{"choices":[{"text":"","message":{"content":""},"finish_reason":"content_filter"}]}"#;
@@ -227,10 +230,19 @@ impl Inner {
         self.counts.requests.fetch_add(1, Ordering::Relaxed);
         let _flight = Flight::begin(&call.flying);
         let answered = tokio::time::timeout(self.timeout, self.exchange(request)).await;
-        answered.unwrap_or_else(|_| {
+        let answered = answered.unwrap_or_else(|_| {
             let message = format!("no whole answer within {} s", self.timeout.as_secs_f64());
             Err((Failure::new(Sort::Timeout, message), None))
-        })
+        });
+        answered.map_err(|(failure, wait)| (self.without_key(failure), wait))
+    }
+
+    /// What a failure says is from headers, too, and control characters were taken out of it.
+    fn without_key(&self, failure: Failure) -> Failure {
+        match &self.key {
+            Some(key) => Failure::new(failure.sort, key.scrub(failure.message)),
+            None => failure,
+        }
     }
 
     fn with_headers(&self, mut request: Request) -> Request {
@@ -256,9 +268,16 @@ impl Inner {
             return Err((redirected(&headers), None));
         }
         let body = read(&mut response).await.map_err(|failure| (failure, wait))?;
-        let body = String::from_utf8_lossy(&body).into_owned();
+        let body = match String::from_utf8(body) {
+            Ok(body) => body,
+            // An answer with other characters in it than the model wrote is none.
+            Err(_) if (200..300).contains(&status) => {
+                return Err((Failure::new(Sort::Malformed, "the answer is not UTF-8"), wait));
+            }
+            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        };
         let body = match &self.key {
-            Some(key) => key.scrub(body),
+            Some(key) => key.scrub_body(body),
             None => body,
         };
         if Failure::is_filter(status, &body) {
@@ -279,22 +298,21 @@ fn sound(body: &str, headers: &HeaderMap) -> Result<(), Failure> {
             .get(CONTENT_TYPE)
             .and_then(|kind| kind.to_str().ok())
             .unwrap_or("of no type");
-        let kind = kind.split(';').next().unwrap_or(kind);
+        let kind: String = kind.split(';').next().unwrap_or(kind).chars().take(KIND).collect();
         let message = format!("the answer is no JSON ({kind}, {} bytes): {error}", body.len());
         Failure::new(Sort::Malformed, message)
     })?;
-    // Some servers pass another one's error on with status 200.
-    if value.get("choices").is_none()
-        && let Some(error) = value.get("error").filter(|error| !error.is_null())
-    {
+    // Some servers pass another one's error on with status 200, as the body or in the choice: what was written until
+    // then is no answer.
+    let whole = value.get("error").filter(|_| value.get("choices").is_none());
+    let error = whole.or_else(|| value.pointer("/choices/0/error"));
+    if let Some(error) = error.filter(|error| !error.is_null()) {
         let code = error
             .get("code")
             .and_then(Value::as_u64)
             .and_then(|code| u16::try_from(code).ok());
-        return Err(Failure::of_status(
-            code.filter(|code| *code >= 400).unwrap_or(500),
-            body,
-        ));
+        let code = code.filter(|code| *code >= 400).unwrap_or(500);
+        return Err(Failure::of_status(code, &json!({ "error": error }).to_string()));
     }
     Answer::parse(value)
         .map(drop)

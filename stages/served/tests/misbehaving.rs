@@ -328,10 +328,44 @@ fn what_a_filter_withholds_is_an_answer_that_is_invalid() {
 fn an_error_that_comes_with_status_200_is_one() {
     let server = Server::start(|seen, number| match number {
         0 => Reply::Json(200, json!({ "error": { "message": "busy", "code": 502 } })),
+        1 => {
+            let mut cut = answer(seen);
+            cut["choices"][0]["finish_reason"] = json!("error");
+            cut["choices"][0]["error"] = json!({ "message": "the provider went away", "code": 502 });
+            Reply::Json(200, cut)
+        }
         _ => Reply::Json(200, answer(seen)),
     });
     let (rows, usage) = ask(&model(&server, json!({})), 1);
-    assert_eq!((good(&rows), usage.unwrap().retries), (1, 1));
+    assert_eq!((good(&rows), usage.unwrap().retries), (1, 2));
+}
+
+#[test]
+fn an_answer_that_is_no_text_is_none() {
+    let server = Server::start(|_, number| match number {
+        0 => Reply::Raw(
+            200,
+            vec![("content-type", "application/json".to_owned())],
+            b"{\"choices\": [{\"text\": \"\xff\xfe\"}]}".to_vec(),
+        ),
+        1 => Reply::Json(
+            200,
+            json!({ "choices": [{ "delta": { "content": "part of a stream" } }] }),
+        ),
+        _ => Reply::Raw(200, vec![("content-type", "x".repeat(5000))], Vec::new()),
+    });
+    let asked = model(&server, json!({ "retries": 0, "concurrency": 1, "max_error_rate": 1 }));
+    let (rows, _) = ask(&asked, 3);
+    let told: Vec<&String> = rows
+        .values()
+        .map(|row| match row {
+            Outcome::Failed(error) => &error.message,
+            Outcome::Raw(_) => panic!("{rows:?}"),
+        })
+        .collect();
+    assert!(told[0].contains("not UTF-8"), "{told:?}");
+    assert!(told[1].contains("no text and no message"), "{told:?}");
+    assert!(told[2].len() < 200, "{told:?}");
 }
 
 #[test]
@@ -399,6 +433,8 @@ fn the_key_goes_into_its_header_and_an_echo_of_it_nowhere() {
             "odd",
             &format!("what is {}?", seen.header("authorization").unwrap()),
         ),
+        2 => Reply::Raw(200, vec![("content-type", format!("text/{KEY}"))], b"?".to_vec()),
+        3 => error(400, "odd", &format!("{}\u{7}{}", &KEY[..9], &KEY[9..])),
         _ => Reply::Json(
             200,
             server::says(seen, &format!("You sent {}.", seen.header("authorization").unwrap())),
@@ -406,9 +442,11 @@ fn the_key_goes_into_its_header_and_an_echo_of_it_nowhere() {
     });
     let model = model(
         &server,
-        json!({ "api_key_env": "FRACTURE_TEST_SERVED_KEY", "concurrency": 1 }),
+        json!({
+            "api_key_env": "FRACTURE_TEST_SERVED_KEY", "concurrency": 1, "retries": 0, "max_error_rate": 1,
+        }),
     );
-    let (rows, _) = ask(&model, 2);
+    let (rows, _) = ask(&model, 4);
     let sent = server.seen();
     assert!(
         sent.iter()

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use serde_json::{Value, json};
-use server::Server;
+use server::{Reply, Server, answer};
 
 use crate::project::{Project, Ran};
 
@@ -151,6 +151,41 @@ fn greedy_requests_have_no_seed_and_log_probabilities_are_kept() {
     assert_eq!(
         (&seen.body["logprobs"], &rows(&project)[0]["logprob"]),
         (&json!(1), &json!(-2.0))
+    );
+}
+
+#[test]
+fn a_server_that_counts_no_tokens_is_not_free_of_charge() {
+    let server = Server::start(|seen, _| {
+        let mut said = answer(seen);
+        said["usage"] = Value::Null;
+        Reply::Json(200, said)
+    });
+    let project = project(&server.url(), ", price: { input: 1, output: 2 }", "temperature: 0", 3);
+    let ran = Ran::of(&mut project.command(&["run", SPEC])).ok();
+    assert!(
+        ran.stderr
+            .contains("says of 3 rows not how many tokens they took: what they cost is not known"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!ran.stderr.contains("cost 0"), "{}", ran.stderr);
+    assert!(rows(&project)[0]["prompt_tokens"].is_null());
+}
+
+#[test]
+fn an_empty_list_of_log_probabilities_is_none() {
+    let server = Server::start(|seen, _| {
+        let mut said = answer(seen);
+        said["choices"][0]["logprobs"] = json!({ "content": [] });
+        Reply::Json(200, said)
+    });
+    let project = project(&server.url(), "", "temperature: 0, logprobs: true", 1);
+    let ran = run(&project, &[]).code(1);
+    assert!(
+        ran.stderr.contains("the server gives no log-probabilities"),
+        "{}",
+        ran.stderr
     );
 }
 

@@ -45,9 +45,42 @@ pub(super) struct Settings {
     pub base: Option<String>,
     /// Embedding and output projection stay one tensor when the embedding was trained.
     pub ties: bool,
-    alpha: f64,
-    alphas: Vec<(SysRegex, f64)>,
+    alpha: ByModule,
+    rank: ByModule,
     stabilised: bool,
+}
+
+/// A number that is another one for modules whose names match.
+#[derive(Debug)]
+struct ByModule {
+    usual: f64,
+    own: Vec<(SysRegex, f64)>,
+}
+
+impl ByModule {
+    /// The number under `name`, else `default`, and those under the patterns of `patterns`.
+    fn read(map: &Map<String, Value>, name: &str, default: f64, patterns: &str) -> Result<Self, Error> {
+        let usual = match map.get(name) {
+            None | Some(Value::Null) => default,
+            Some(value) => value.as_f64().ok_or_else(|| unsupported(name, value))?,
+        };
+        let mut own = Vec::new();
+        for (pattern, value) in map.get(patterns).and_then(Value::as_object).into_iter().flatten() {
+            // As PEFT matches: a whole name, or the end of one behind a dot.
+            let regex = SysRegex::new(&format!(r"^(?:.*\.)?(?:{pattern})$"))
+                .map_err(|_| unsupported(patterns, &Value::from(pattern.as_str())))?;
+            own.push((regex, value.as_f64().ok_or_else(|| unsupported(patterns, value))?));
+        }
+        Ok(Self { usual, own })
+    }
+
+    fn of(&self, module: &str) -> f64 {
+        let own = self
+            .own
+            .iter()
+            .find(|(regex, _)| regex.find_iter(module).next().is_some());
+        own.map_or(self.usual, |(_, own)| *own)
+    }
 }
 
 impl Settings {
@@ -63,31 +96,14 @@ impl Settings {
             .ok_or_else(|| Error::input("adapter_config.json does not hold an object"))?;
         refuse(map)?;
         let flag = |name: &str| map.get(name).and_then(Value::as_bool).unwrap_or(false);
-        let number = |name: &str, default: f64| match map.get(name) {
-            None | Some(Value::Null) => Ok(default),
-            Some(value) => value.as_f64().ok_or_else(|| unsupported(name, value)),
-        };
-        let mut alphas = Vec::new();
-        for (pattern, alpha) in map
-            .get("alpha_pattern")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-        {
-            // As PEFT matches: a whole name, or the end of one behind a dot.
-            let regex = SysRegex::new(&format!(r"^(?:.*\.)?(?:{pattern})$"))
-                .map_err(|_| unsupported("alpha_pattern", &Value::from(pattern.as_str())))?;
-            let alpha = alpha.as_f64().ok_or_else(|| unsupported("alpha_pattern", alpha))?;
-            alphas.push((regex, alpha));
-        }
         Ok(Self {
             base: map
                 .get("base_model_name_or_path")
                 .and_then(Value::as_str)
                 .map(str::to_owned),
             ties: flag("ensure_weight_tying"),
-            alpha: number("lora_alpha", 8.0)?,
-            alphas,
+            alpha: ByModule::read(map, "lora_alpha", 8.0, "alpha_pattern")?,
+            rank: ByModule::read(map, "r", 8.0, "rank_pattern")?,
             stabilised: flag("use_rslora"),
         })
     }
@@ -95,13 +111,16 @@ impl Settings {
     /// What the product of a module's factors is multiplied by; `rank` is that of its factors.
     ///
     /// # Errors
-    /// A number that is not finite.
+    /// A number that is not finite, factors of another rank than the settings say.
     pub fn scale(&self, module: &str, rank: usize) -> Result<f64, Error> {
-        let own = self
-            .alphas
-            .iter()
-            .find(|(regex, _)| regex.find_iter(module).next().is_some());
-        let alpha = own.map_or(self.alpha, |(_, alpha)| *alpha);
+        let (alpha, told) = (self.alpha.of(module), self.rank.of(module));
+        if told != rank as f64 {
+            // So alpha may be another adapter's, too.
+            return Err(Error::input(format!(
+                "the factors of {module} have the rank {rank}, adapter_config.json says {told}: settings and tensors \
+                 are not of one adapter"
+            )));
+        }
         let rank = match self.stabilised {
             true => libm::sqrt(rank as f64),
             false => rank as f64,

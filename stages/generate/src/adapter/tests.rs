@@ -91,6 +91,13 @@ fn what_cannot_be_merged_is_named() {
         (json!({"trainable_token_indices": [3]}), "trainable_token_indices"),
         (json!({"a_new_thing": 1}), "a_new_thing"),
         (json!({"alpha_pattern": {"(": 1}}), "alpha_pattern"),
+        (json!({"rank_pattern": {"(": 1}}), "rank_pattern"),
+        // Settings of another adapter than the tensors': whose is alpha?
+        (json!({"r": 64}), "adapter_config.json says 64"),
+        (
+            json!({"rank_pattern": {}}),
+            "have the rank 2, adapter_config.json says 4",
+        ),
     ];
     for (changes, name) in refused {
         let folder = changed("patterns", &changes);

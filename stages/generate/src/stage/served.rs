@@ -244,7 +244,9 @@ impl Job for Completion {
         let (call, asked) = (self.call.clone(), self.logprobs);
         Box::pin(async move {
             let answer = client.ask(&call, &flying).await?;
-            if asked && answer.tokens.is_none() && !answer.text.is_empty() {
+            // A list of none would sum up to certainty.
+            let none = answer.tokens.as_ref().is_none_or(Vec::is_empty);
+            if asked && none && !answer.text.is_empty() {
                 let message = "the server gives no log-probabilities; leave out `logprobs`";
                 return Err(Failure::new(Sort::Request, message));
             }
@@ -398,12 +400,14 @@ impl RowWise for ServedStage {
         let mut table = Table::new(rows.len());
         let samples = self.settings.sample_count();
         let mut by = Vec::with_capacity(rows.len());
+        let mut uncounted = 0;
         for (index, state) in rows.iter().enumerate() {
             let sample = index as u32 % samples;
             match state {
                 RowState::Raw(raw) => {
                     let row = ServedRow::decode(raw)?;
                     table.push_served(sample, &row, &self.settings.stop, &self.settings.strip);
+                    uncounted += usize::from(row.prompt_tokens.is_none() && row.completion_tokens.is_none());
                     by.push(row.by);
                 }
                 RowState::Failed(error) => table.push_failed(sample, &error.message),
@@ -411,6 +415,13 @@ impl RowWise for ServedStage {
             }
         }
         let mut product = table.product(plan.parent.clone(), self.settings.logprobs)?;
+        if self.model.price.is_some() && uncounted > 0 {
+            product.notes.push(format!(
+                "the server of the model `{}` says of {uncounted} rows not how many tokens they took: what they cost \
+                 is not known",
+                self.model.shown
+            ));
+        }
         let memory = self.memory.get().and_then(Option::as_deref);
         product
             .notes

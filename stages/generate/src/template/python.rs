@@ -4,7 +4,7 @@ use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State};
 use std::fmt::Write as _;
 
-use super::methods;
+use super::{OUTPUT_LIMIT, methods};
 
 /// The day that `strftime_now` renders. A clock would make results depend on when they were computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -252,6 +252,10 @@ struct Json {
 fn write_json(text: &mut String, value: &Value, style: &Json, depth: usize) -> Result<(), Error> {
     if depth > 100 {
         return Err(Error::new(ErrorKind::InvalidOperation, "tojson: nested too deep"));
+    }
+    // A value that holds another one twice is twice as long, at every depth.
+    if text.len() > OUTPUT_LIMIT {
+        return Err(Error::new(ErrorKind::InvalidOperation, "tojson: more than 16 MB"));
     }
     match value.kind() {
         ValueKind::None => text.push_str("null"),

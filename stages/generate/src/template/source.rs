@@ -7,13 +7,7 @@ pub(super) fn prepared(source: &str) -> String {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = String::with_capacity(source.len());
     let mut rest = source.as_str();
-    while let Some(at) = rest
-        .find("{%")
-        .into_iter()
-        .chain(rest.find("{{"))
-        .chain(rest.find("{#"))
-        .min()
-    {
+    while let Some(at) = start(rest) {
         let (before, tag) = rest.split_at(at);
         out.push_str(before);
         let (tag, after) = tag.split_at(end(tag));
@@ -36,6 +30,12 @@ pub(super) fn prepared(source: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// Where the next tag, expression or comment begins. Looks no further than that: a template may hold many.
+fn start(text: &str) -> Option<usize> {
+    let follows = |at: usize| matches!(text.as_bytes().get(at + 1), Some(b'%' | b'{' | b'#'));
+    text.match_indices('{').map(|(at, _)| at).find(|at| follows(*at))
 }
 
 /// What stands between the marks of a tag.
@@ -70,12 +70,57 @@ fn end(tag: &str) -> usize {
 
 /// How far a raw block reaches: up to the tag that ends it.
 fn raw_length(text: &str) -> usize {
-    let mut from = 0;
-    while let Some(at) = text[from..].find("{%").map(|at| at + from) {
-        if inside(&text[at..at + end(&text[at..])]) == "endraw" {
-            return at;
+    let ends = |at: &usize| {
+        let tag = text[at + 2..].trim_start_matches(['-', '+']).trim_start();
+        let rest = tag.strip_prefix("endraw").map(str::trim_start);
+        rest.is_some_and(|rest| rest.trim_start_matches(['-', '+']).starts_with("%}"))
+    };
+    text.match_indices("{%")
+        .map(|(at, _)| at)
+        .find(ends)
+        .unwrap_or(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn raw_blocks_end_where_they_end() {
+        for end in [
+            "{% endraw %}",
+            "{%-endraw-%}",
+            "{%+  endraw\n+%}",
+            "{% endraw %}{% endraw %}",
+        ] {
+            assert_eq!(raw_length(&format!("{{% x }} {{% endrawx %}} 'é {end}")), 25, "{end}");
         }
-        from = at + 2;
+        assert_eq!(raw_length("{% endraw"), 9);
     }
-    text.len()
+
+    #[test]
+    fn many_tags_cost_no_more_than_they_are() {
+        for part in [
+            "{% if 1 %}{% endif %}",
+            "{{ 1 }}",
+            "{# #}",
+            "{% raw %}{% x {% endraw %}",
+        ] {
+            let source = part.repeat((1 << 20) / part.len());
+            let begun = Instant::now();
+            let made = prepared(&source);
+            assert!(made.len() >= source.len());
+            // It took minutes when each tag was looked for in all of the rest.
+            assert!(
+                begun.elapsed() < Duration::from_secs(5),
+                "{part}: {:?}",
+                begun.elapsed()
+            );
+        }
+        let raw = format!("{{% raw %}}{}{{% endraw %}}", "{% ".repeat(1 << 18));
+        let begun = Instant::now();
+        assert!(prepared(&raw).ends_with("{% endraw %}"));
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
 }

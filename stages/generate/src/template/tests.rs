@@ -95,6 +95,14 @@ fn what_a_template_raises_reaches_the_user() {
 }
 
 #[test]
+fn a_value_that_is_written_as_json_without_end_is_stopped() {
+    let source = "{% set ns = namespace(x={'a': 1}) %}{% for i in range(60) %}{% set ns.x = {'a': ns.x, 'b': ns.x} %}\
+                  {% endfor %}{% set y = ns.x|tojson %}ok";
+    let error = template(source).render(&user("x"), Ending::Nothing).unwrap_err();
+    assert!(error.to_string().contains("tojson: more than 16 MB"), "{error}");
+}
+
+#[test]
 fn generation_tags_render_what_they_hold() {
     let template = template("a {%- generation %} b {% endgeneration -%} c");
     assert_eq!(template.render(&user("x"), Ending::Nothing).unwrap().0, "a b c");

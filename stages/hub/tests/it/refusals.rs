@@ -76,6 +76,18 @@ fn a_gated_model_says_what_to_do() {
 }
 
 #[test]
+fn a_hub_that_repeats_the_token_is_told_without_it() {
+    let server = pico();
+    server.fault(Fault::Word(format!("{}{TOKEN}", "NoSuchThing".repeat(500))));
+    let error = refused(&User::new(&server).with("HF_TOKEN", TOKEN), PICO);
+    assert!(error.to_string().len() < 1000, "{error}");
+    server.heal();
+    server.fault(Fault::Word(format!("No-{TOKEN}")));
+    let error = refused(&User::new(&server).with("HF_TOKEN", TOKEN), PICO);
+    assert!(error.to_string().contains("(No-…)"), "{error}");
+}
+
+#[test]
 fn what_is_not_there_is_told_apart() {
     let server = pico();
     let user = User::new(&server);

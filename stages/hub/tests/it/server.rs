@@ -48,6 +48,8 @@ pub enum Fault {
     Etag(String),
     /// Answers with the file of another commit.
     OtherCommit,
+    /// Refuses, and says this.
+    Word(String),
 }
 
 #[derive(Default)]
@@ -173,6 +175,9 @@ impl Server {
             return Answer::status(status, "");
         }
         for fault in &state.faults {
+            if let Fault::Word(word) = fault {
+                return Answer::status(403, word);
+            }
             if let Fault::Gated(token) = fault {
                 match &seen.authorization {
                     Some(given) if *given == format!("Bearer {token}") => {}

@@ -32,6 +32,18 @@ const OWN: [&str; 16] = [
 /// Words that name secrets: `extra` is stored and sent in the open.
 const SECRETS: [&str; 6] = ["api_key", "apikey", "api-key", "authorization", "password", "secret"];
 
+/// The names of all fields of a value, those inside others too.
+fn names_in<'a>(value: &'a Value, names: &mut Vec<&'a String>) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+            names.push(name);
+            names_in(value, names);
+        }),
+        Value::Array(items) => items.iter().for_each(|item| names_in(item, names)),
+        _ => {}
+    }
+}
+
 /// Reads settings one by one and keeps what is wrong.
 pub(super) struct Reading<'a> {
     pub spec: &'a ModelSpec,
@@ -176,7 +188,7 @@ impl Reading<'_> {
         let Some(value) = self.get("extra").cloned() else {
             return Map::new();
         };
-        let Value::Object(extra) = value else {
+        let Value::Object(extra) = value.clone() else {
             self.wrong("extra", "it is no map", "e.g. { top_k: 40 }");
             return Map::new();
         };
@@ -188,6 +200,10 @@ impl Reading<'_> {
                     "leave it out of `extra`",
                 );
             }
+        }
+        let mut names = Vec::new();
+        names_in(&value, &mut names);
+        for name in names {
             let lower = name.to_ascii_lowercase();
             if SECRETS.iter().any(|secret| lower.contains(secret)) {
                 self.wrong(

@@ -60,6 +60,10 @@ fn settings_that_make_no_sense_are_named() {
             json!({ "api_key_env": "K", "extra": { "my_api_key": 1 } }),
             "looks like a secret",
         ),
+        (
+            json!({ "api_key_env": "K", "extra": { "a": [{ "headers": { "Authorization": "x" } }] } }),
+            "looks like a secret",
+        ),
         (json!({ "api_key_env": "K", "timeout": "soon" }), "no duration"),
         (json!({ "api_key_env": "K", "timeout": 0 }), "no duration"),
         (json!({ "api_key_env": "K", "concurrency": 0 }), "no count"),

@@ -155,7 +155,7 @@ pub fn error(status: u16, code: &str, message: &str) -> Reply {
 }
 
 fn serve(stream: TcpStream, behaviour: &Behaviour, seen: &Mutex<Vec<Seen>>, open: &AtomicUsize) -> std::io::Result<()> {
-    let _closed = Closed(open);
+    let closed = Closed(open);
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -187,7 +187,12 @@ fn serve(stream: TcpStream, behaviour: &Behaviour, seen: &Mutex<Vec<Seen>>, open
         seen.push(request.clone());
         seen.len() - 1
     };
-    reply(stream, behaviour(&request, number))
+    let action = behaviour(&request, number);
+    if matches!(action, Reply::Json(..) | Reply::Raw(..)) {
+        // The client has its answer, and may ask anew, before this thread is told that it was written.
+        drop(closed);
+    }
+    reply(stream, action)
 }
 
 fn reply(mut stream: TcpStream, reply: Reply) -> std::io::Result<()> {

@@ -452,7 +452,7 @@ mod tests {
     fn labels_that_were_chosen_stand_apart() {
         let rows = |labelled: fn(usize) -> bool, size: u64| -> Vec<CorrectionRow> {
             let row = |index: usize| {
-                let judged = cell(usize::from(index % 10 == 0));
+                let judged = cell(usize::from(index.is_multiple_of(10)));
                 CorrectionRow {
                     cluster: index as u64 / size,
                     judged: Some(judged),
@@ -464,7 +464,7 @@ mod tests {
         };
         assert!(labelled_apart(&rows(|index| index / 10 % 10 == 0, 1)).unwrap() < 1e-9);
         assert!(labelled_apart(&rows(|index| (1..10).contains(&index), 1)).unwrap() < 2.0);
-        let chosen = |index: usize| index % 10 == 0 || index % 100 == 1;
+        let chosen = |index: usize| index.is_multiple_of(10) || index % 100 == 1;
         let apart = labelled_apart(&rows(chosen, 1)).unwrap();
         assert!(apart > 20.0, "{apart}");
         // Pairs of one cluster say less.

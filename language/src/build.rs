@@ -1,5 +1,6 @@
 //! Builds tasks: parameters are filled and checked, implementations made, columns typed over the whole DAG.
 
+mod clash;
 mod prototype;
 mod typing;
 

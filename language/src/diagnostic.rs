@@ -176,6 +176,20 @@ impl Diagnostic {
         renderer.render(&[group])
     }
 
+    /// What would be right, as far as the place's label and the hint say it: without the marked text both are needed.
+    fn advice(&self) -> Option<String> {
+        let advises = |text: &&str| {
+            let list = text.starts_with("the ") && text.contains(" are ");
+            list || text.starts_with("expected ") || text.starts_with("did you mean ")
+        };
+        let label = self.primary.as_ref().map(|label| label.text.as_str()).filter(advises);
+        match (label, &self.hint) {
+            (Some(label), Some(hint)) => Some(format!("{label}; {hint}").replacen("?; ", "? ", 1)),
+            (Some(label), None) => Some(label.to_owned()),
+            (None, hint) => hint.clone(),
+        }
+    }
+
     /// The form of `--json`.
     pub fn to_json(&self) -> Value {
         let at = self
@@ -189,7 +203,7 @@ impl Diagnostic {
             "kind": self.kind.name(),
             "message": self.message,
             "causes": self.causes,
-            "hint": self.hint,
+            "hint": self.advice(),
             "at": at,
         }})
     }

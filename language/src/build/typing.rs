@@ -97,6 +97,7 @@ impl Builder<'_> {
                 return None;
             }
         };
+        self.check_clashes(stage, prototype, draft, constants, &own);
         for warning in implementation.warnings() {
             self.sink
                 .push(Diagnostic::warning(format!("stage `{}`: {warning}", stage.name)).at(&stage.mark, ""));

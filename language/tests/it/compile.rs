@@ -395,3 +395,25 @@ fn ten_thousand_tasks_are_compiled() {
     assert_eq!(pipeline.tasks.len(), 10_002);
     eprintln!("10 002 tasks compiled in {:?}", begin.elapsed());
 }
+
+#[test]
+fn what_would_be_right_is_in_the_json_too() {
+    let text = |with: &str| {
+        format!(
+            "version: 1\nstages:\n  t: {{ uses: load, with: {{ path: p }} }}\n  \
+             v: {{ uses: threshold, needs: t, with: {{ {with} }} }}\n"
+        )
+    };
+    let hint = |with: &str| {
+        let wrong = crate::compile(&text(with)).unwrap_err();
+        wrong.to_json()[0]["error"]["hint"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert_eq!(hint("tau: 1.5"), "expected at least 0 and at most 1");
+    assert_eq!(hint("tua: 0.5"), "did you mean `tau`?");
+    // Where there is a hint as well, both are told.
+    let missing = hint("tau: 0.5");
+    assert!(missing.contains("the columns of `t` are"), "{missing}");
+}

@@ -280,8 +280,9 @@ fn typed(node: &Node, sound: bool, sink: &mut Sink) -> Option<Spec> {
     let parsed: Result<Spec, _> = serde_path_to_error::deserialize(node.to_yaml(false));
     match parsed {
         Ok(spec) => Some(spec),
-        Err(error) if sound => {
-            // The checks of form come from the same types; what they miss is a defect, but the user gets an error.
+        Err(error) if sound && sink.errors() == 0 => {
+            // The checks of form come from the same types; what they miss is a defect, but the user gets an error. Where
+            // something was said before (a misspelt key of a profile), this would say it again at no place.
             let wrong = Diagnostic::error(format!("`{}` does not fit: {}", error.path(), error.inner()));
             sink.push(wrong.at(&node.mark, ""));
             None

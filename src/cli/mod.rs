@@ -112,7 +112,7 @@ struct SpecArgs {
     #[arg(long, value_name = "DIR", env = "FRACTURE_STORE")]
     store: Option<PathBuf>,
     /// Refuse a pipeline of more tasks (default: 200000).
-    #[arg(long, value_name = "N", hide = true)]
+    #[arg(long, value_name = "N")]
     max_tasks: Option<usize>,
 }
 

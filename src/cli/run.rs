@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fracture_stage::Error;
+use fracture_language::{Pipeline, TaskId};
+use fracture_stage::{Error, ErrorKind};
 use serde_json::json;
 
 use super::failure::{Exit, Failure};
@@ -12,7 +13,7 @@ use super::project::{Project, shown};
 use super::{RunArgs, fetch, figures, leave, print, progress, runs, tables};
 use crate::engine::event::{Event, Sink as _};
 use crate::engine::lock::Lock;
-use crate::engine::plan::Plan;
+use crate::engine::plan::{Plan, State};
 use crate::engine::{RunOptions, history, projects, run as run_pipeline};
 
 /// Runs what is missing, draws the figures, writes the lock file, prints the tables.
@@ -68,6 +69,7 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
         patience,
         began,
     };
+    let lacking = lacking(pipeline, &plan, &options.only);
     let record = runs::Recording::begin(pipeline, &workspace, args.trace.as_deref())?;
     let sink = record.readers(reader.as_ref());
     let outcomes = run_pipeline(pipeline, &workspace, plan, &options, &sink)?;
@@ -112,10 +114,61 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
         _ if outcomes.interrupted => Exit::Interrupted,
         Some(Exit::Interrupted) => Exit::Interrupted,
         Some(_) => Exit::Failed,
+        None if !lacking.is_empty() => {
+            Failure::Error(incomplete(pipeline, &lacking, &args.only)).report(json);
+            Exit::Failed
+        }
         None => Exit::Done,
     };
     leave((project, outcomes));
     Ok(exit)
+}
+
+/// The selected tasks that can not run, each with the first task that it needs, that is not selected and has no result.
+fn lacking(pipeline: &Pipeline, plan: &Plan, only: &BTreeSet<TaskId>) -> Vec<(TaskId, TaskId)> {
+    let there = |id: TaskId| plan.tasks[id.index()].state == State::Cached;
+    let selected = only.iter().copied().filter(|id| !there(*id));
+    let lacks = |id: TaskId| {
+        let connections = pipeline.tasks[id.index()].inputs.iter();
+        let mut needed = connections.flat_map(|one| &one.sources).map(|source| source.task);
+        let missing = needed.find(|need| !there(*need) && !only.contains(need))?;
+        Some((id, missing))
+    };
+    selected.filter_map(lacks).collect()
+}
+
+/// The error for tasks that were selected without what they need.
+fn incomplete(pipeline: &Pipeline, lacking: &[(TaskId, TaskId)], only: &[String]) -> Error {
+    const SHOWN: usize = 10;
+    let name = |id: TaskId| &pipeline.tasks[id.index()].name;
+    let (first, rest) = (lacking[0].0, lacking.len() - 1);
+    let others = match rest {
+        0 => String::new(),
+        1 => " and one other task".to_owned(),
+        many => format!(" and {many} other tasks"),
+    };
+    let what = format!(
+        "`{}`{others} did not run: what they need is neither computed nor selected",
+        name(first)
+    );
+    let what = if rest == 0 {
+        what.replace("what they need", "what it needs")
+    } else {
+        what
+    };
+    let causes = lacking.iter().take(SHOWN);
+    let causes = causes.map(|(task, need)| format!("`{}` needs `{}`", name(*task), name(*need)));
+    let mut error = causes.fold(Error::new(ErrorKind::Task, what), Error::cause);
+    if lacking.len() > SHOWN {
+        error = error.cause(format!("and {} more", lacking.len() - SHOWN));
+    }
+    let selectors = only
+        .iter()
+        .map(|one| format!("--only '+{}'", one.trim_start_matches('+')));
+    error.hint(format!(
+        "`+` selects what a task needs as well: {}",
+        selectors.collect::<Vec<_>>().join(" ")
+    ))
 }
 
 /// The new lock file: the lines of this run, and the old lines of tasks that this run did not reach.

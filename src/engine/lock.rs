@@ -98,6 +98,9 @@ pub struct Lock {
 /// Stands where a file has no revision.
 pub const NO_COMMIT: &str = "-";
 
+/// The version of the lock files that this program reads and writes; their first line says it.
+const VERSION: &str = "1";
+
 /// The first line of a lock file.
 pub const HEADER: &str =
     "# fracture lock 1: written by `fracture run`, to be committed. Sorted lines; a union merge is sound.";
@@ -121,12 +124,18 @@ impl Lock {
     pub fn read(path: &Path) -> Result<Self, Error> {
         match fs::read_to_string(path) {
             Ok(text) => Self::parse(&text).map_err(|(line, problem)| {
+                let newer = text.lines().nth(line - 1).and_then(version).is_some();
+                let hint = if newer {
+                    "install the newer fracture, or restore the lock file from before it"
+                } else {
+                    "delete the line, or delete the file: the next run writes it anew"
+                };
                 Error::input(format!(
                     "line {line} of the lock file `{}` can not be read",
                     path.display()
                 ))
                 .cause(problem)
-                .hint("delete the line, or delete the file: the next run writes it anew")
+                .hint(hint)
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(Error::input(format!("can not read the lock file `{}`", path.display())).cause(error)),
@@ -144,6 +153,13 @@ impl Lock {
             let marker = ["<<<<<<<", "|||||||", "=======", ">>>>>>>"]
                 .iter()
                 .any(|marker| line.starts_with(marker));
+            match version(line) {
+                Some(version) if version != VERSION => {
+                    let problem = format!("a newer fracture wrote it: version {version}, this one knows {VERSION}");
+                    return Err((index + 1, problem));
+                }
+                _ => {}
+            }
             if line.is_empty() || line.starts_with('#') || marker {
                 continue;
             }
@@ -267,6 +283,11 @@ impl Lock {
     }
 }
 
+/// The version that a line says, when it is the first one of a lock file.
+fn version(line: &str) -> Option<&str> {
+    line.strip_prefix("# fracture lock ")?.split([':', ' ']).next()
+}
+
 /// Writes a file by writing a temporary one beside it and renaming it.
 ///
 /// # Errors
@@ -384,6 +405,23 @@ mod tests {
         let (line, problem) = Lock::parse("# x\nsome text\n").unwrap_err();
         assert_eq!(line, 2);
         assert!(problem.contains("neither"));
+    }
+
+    #[test]
+    fn a_newer_lock_is_not_read_as_this_one() {
+        assert_eq!(version(HEADER), Some(VERSION));
+        let text = sample().text().replacen("lock 1", "lock 9", 1);
+        let (line, problem) = Lock::parse(&text).unwrap_err();
+        assert_eq!(line, 1);
+        assert!(
+            problem.contains("newer fracture") && problem.contains("version 9"),
+            "{problem}"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.lock");
+        fs::write(&path, text).unwrap();
+        let hint = Lock::read(&path).unwrap_err().hint.unwrap();
+        assert!(hint.contains("install the newer"), "{hint}");
     }
 
     #[test]

@@ -217,3 +217,19 @@ fn the_graph_is_told_in_every_format() {
         "for Markdown unless told otherwise"
     );
 }
+
+#[test]
+fn what_is_selected_without_what_it_needs_is_told() {
+    let project = Project::small();
+    let ran = project.fracture(&["run", SPEC, "--only", "flips"]).code(1);
+    for told in ["`flips` did not run", "`flips` needs `verdicts[", "--only '+flips'"] {
+        assert!(ran.stderr.contains(told), "no {told} in {}", ran.stderr);
+    }
+    let ran = project.fracture(&["run", SPEC, "--only", "flips", "--json"]).code(1);
+    let events = ran.stdout.lines().chain(ran.stderr.lines());
+    let mut errors = events.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let error = errors.find(|one| one.get("error").is_some()).expect("an error in JSON");
+    assert!(error["error"]["hint"].to_string().contains("+flips"), "{error}");
+    project.run(&["--only", "+flips"]);
+    project.fracture(&["run", SPEC, "--only", "flips"]).ok();
+}

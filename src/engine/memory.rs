@@ -9,14 +9,16 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
-use fracture_cache::{Artifact, Record, Records, Store, StoreOptions};
+use fracture_cache::digest::Recipe;
+use fracture_cache::{Artifact, Digest, Record, Records, Store, StoreOptions};
 use fracture_hub::Reference;
 use fracture_stage::schema::{Completeness, Field};
 use fracture_stage::source::HUB;
 use fracture_stage::{Error, ErrorKind, Forgotten, Outputs, PartText, Role, Schema};
 use serde_json::Value;
 
-use super::lock::{FileLine, Lock};
+use super::keys::FileKey;
+use super::lock::{FileLine, Lock, NO_COMMIT};
 use super::plan::recorded_parts;
 use super::views::PARENT;
 
@@ -44,6 +46,8 @@ struct Loaded {
     locks: Vec<Lock>,
     /// The lines of files by path.
     files: BTreeMap<String, Vec<FileLine>>,
+    /// Whether a file has several contents in one role.
+    doubled: bool,
     records: Option<Records>,
 }
 
@@ -70,7 +74,14 @@ impl Memory {
                 let store = Store::open(&self.store, &StoreOptions::default()).ok()?;
                 Records::open(&store).ok()
             });
+            let twice = |lines: &Vec<FileLine>| {
+                let mut roles: Vec<(&str, _)> = lines.iter().map(|one| (one.role.as_str(), one.blake3)).collect();
+                roles.sort_unstable();
+                roles.dedup();
+                roles.windows(2).any(|pair| pair[0].0 == pair[1].0)
+            };
             Loaded {
+                doubled: files.values().any(twice),
                 locks,
                 files,
                 records: records.flatten(),
@@ -144,6 +155,46 @@ impl Memory {
         let lines = self.loaded().files.get(&self.source(path))?;
         let of_role = lines.iter().rfind(|line| role.is_none_or(|role| line.role == role));
         of_role.or(lines.last())
+    }
+
+    /// Other contents that the lock files have for the files of a task that are not there: after a merge a file may have a
+    /// line of either side.
+    pub fn alternatives(&self, files: &[FileKey]) -> Vec<Vec<FileKey>> {
+        const MOST: usize = 64;
+        let loaded = self.loaded();
+        let mut all = vec![files.to_vec()];
+        for (place, file) in files.iter().enumerate() {
+            let lines = loaded.files.get(&file.source).map(Vec::as_slice).unwrap_or_default();
+            let absent = lines.len() > 1 && !self.root.join(&file.source).exists();
+            let others = lines
+                .iter()
+                .filter(|line| absent && line.role == file.role && line.commit == NO_COMMIT);
+            let contents = others.map(|line| Some((line.blake3, line.size)));
+            for content in contents.filter(|content| *content != file.content) {
+                let changed = |before: &Vec<FileKey>| {
+                    let mut files = before.clone();
+                    files[place].content = content;
+                    files
+                };
+                let more: Vec<Vec<FileKey>> = all.iter().filter(|one| one[place] == *file).map(changed).collect();
+                all.extend(more);
+                all.truncate(MOST);
+            }
+        }
+        all.remove(0);
+        all
+    }
+
+    /// Whether a merge left several contents of one file. Before a file is missing nothing is read for this, and there are
+    /// none.
+    pub fn is_doubled(&self) -> bool {
+        self.loaded.get().is_some_and(|loaded| loaded.doubled)
+    }
+
+    /// Whether a lock file has a line of a task with that recipe.
+    pub fn has(&self, task: &str, recipe: &Digest<Recipe>) -> bool {
+        let lines = self.loaded().locks.iter().filter_map(|lock| lock.tasks.get(task));
+        lines.flatten().any(|line| line.recipe == *recipe)
     }
 
     /// Where a line stands: the lock file and the number of the line.

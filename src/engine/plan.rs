@@ -77,6 +77,8 @@ struct Shared<'a> {
     keys: RecipeKeys,
     /// The files by the address of the implementation, which the pipeline holds.
     files: HashMap<usize, Files>,
+    /// The other contents of files by the address of their list, which is held here: see [`Self::described`].
+    doubled: HashMap<usize, (Files, Vec<Files>)>,
     /// What the results of tasks like the last one are read with.
     reader: Option<Arc<Reader>>,
     /// Objects that are known not to be there.
@@ -108,6 +110,36 @@ impl Shared<'_> {
             self.files.insert(address, Arc::clone(&files));
         }
         Ok(files)
+    }
+
+    /// The files and the recipe of a task. Where a merged lock file has several contents of a file that is not there, the
+    /// one counts with which the task is in the lock file.
+    fn described(
+        &mut self,
+        task: &Task,
+        workspace: &Workspace,
+        inputs: &[(&str, Vec<RecipeInput<'_>>)],
+    ) -> Result<(Files, Digest<Recipe>), Error> {
+        let files = self.files(task, workspace)?;
+        let recipe = self.keys.recipe(task, &files, inputs);
+        let Some(memory) = workspace.memory().filter(|memory| memory.is_doubled()) else {
+            return Ok((files, recipe));
+        };
+        let address = Arc::as_ptr(&files).addr();
+        let (_, others) = self.doubled.entry(address).or_insert_with(|| {
+            let others = memory.alternatives(&files).into_iter().map(Arc::new);
+            (Arc::clone(&files), others.collect())
+        });
+        if others.is_empty() || memory.has(&task.name, &recipe) {
+            return Ok((files, recipe));
+        }
+        for other in others.iter() {
+            let recipe = self.keys.recipe(task, other, inputs);
+            if memory.has(&task.name, &recipe) {
+                return Ok((Arc::clone(other), recipe));
+            }
+        }
+        Ok((files, recipe))
     }
 }
 
@@ -152,6 +184,7 @@ impl Plan {
         let mut shared = Shared {
             keys: RecipeKeys::default(),
             files: HashMap::new(),
+            doubled: HashMap::new(),
             reader: None,
             gone,
             looking,
@@ -177,8 +210,7 @@ impl Plan {
         workspace: &Workspace,
         shared: &mut Shared<'_>,
     ) -> Result<PlannedTask, Error> {
-        let files = shared.files(task, workspace)?;
-        let recipe = shared.keys.recipe(task, &files, &self.recipe_inputs(task, pipeline));
+        let (files, recipe) = shared.described(task, workspace, &self.recipe_inputs(task, pipeline))?;
         let mut planned = PlannedTask {
             task: task.id,
             recipe,

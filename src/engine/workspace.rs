@@ -109,6 +109,11 @@ impl Workspace {
         self
     }
 
+    /// The memory of files that are not there.
+    pub fn memory(&self) -> Option<&Memory> {
+        self.disk.absent()
+    }
+
     /// The same with models on a hub.
     #[must_use]
     pub fn fetching(mut self, models: Arc<Models>) -> Self {

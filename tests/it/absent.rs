@@ -126,3 +126,20 @@ fn without_lock_file_or_result_a_missing_file_is_an_error() {
     assert!(ran.stderr.contains("examples/"), "{}", ran.stderr);
     assert!(ran.stderr.contains("lock file"), "{}", ran.stderr);
 }
+
+#[test]
+fn of_two_contents_in_a_merged_lock_file_the_one_of_the_results_counts() {
+    let project = without_files();
+    let lock = project.path("pipelines/quickstart.lock");
+    let text = fs::read_to_string(&lock).unwrap();
+    let weights = text
+        .lines()
+        .find(|line| line.contains("pico-faker/model.safetensors\t"))
+        .unwrap();
+    let (start, digest) = weights.rsplit_once('\t').unwrap();
+    for other in ["f", "0"] {
+        let doubled = format!("{text}{start}\t{}\n", other.repeat(digest.len()));
+        fs::write(&lock, doubled).unwrap();
+        project.fracture(&["plan", SPEC, "--check"]).ok();
+    }
+}

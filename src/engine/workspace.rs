@@ -111,7 +111,7 @@ impl Workspace {
 
     /// The memory of files that are not there.
     pub fn memory(&self) -> Option<&Memory> {
-        self.disk.absent()
+        self.disk.absent().map(std::sync::Arc::as_ref)
     }
 
     /// The same with models on a hub.

@@ -72,11 +72,14 @@ fn own_parts(manifest: &mut dyn Manifest, stage: &dyn Stage, files: &[FileKey]) 
     }
 }
 
+/// A key before its inputs are added, and the ports at which they arrive.
+type Begun = (KeyHasher, Arc<[Port]>);
+
 /// The tasks of a plan share implementations: each is walked over once, and what arrives is added to that.
 #[derive(Default)]
 pub struct RecipeKeys {
     /// By the addresses of implementation and files, which the pipeline and the plan hold.
-    begun: HashMap<(usize, usize), (KeyHasher, Arc<[Port]>)>,
+    begun: HashMap<(usize, usize), Begun>,
     /// The ports of the implementation before: those of one kind mostly read the same.
     ports: Option<Arc<[Port]>>,
 }

@@ -54,7 +54,8 @@ fn an_interruption_stops_soon_and_keeps_what_landed() {
         .spawn()
         .unwrap();
     let start = Instant::now();
-    while server.count() < 6 {
+    // The first refusal makes the others wait, so there may be no second one.
+    while server.count() < 5 {
         assert!(start.elapsed() < Duration::from_secs(30));
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -17,6 +17,11 @@ fn texts(rows: &[serde_json::Value], name: &str) -> Vec<String> {
     rows.iter().map(|row| row[name].as_str().unwrap().to_owned()).collect()
 }
 
+fn prompts(project: &Project) -> Vec<serde_json::Value> {
+    let shown = project.fracture(&["show", SPEC, "prompts", "--json"]).ok();
+    serde_json::from_str(&shown.stdout).unwrap()
+}
+
 #[test]
 fn a_stage_gives_a_pool() {
     let project = project(
@@ -30,13 +35,7 @@ fn a_stage_gives_a_pool() {
 ",
     );
     project.fracture(&["run", SPEC]).ok();
-    let rows: Vec<serde_json::Value> = serde_json::from_str(
-        &project
-            .fracture(&["show", SPEC, "prompts", "--json", "--rows", "100"])
-            .ok()
-            .stdout,
-    )
-    .unwrap();
+    let rows = prompts(&project);
     assert_eq!(texts(&rows, "item"), ["d2", "d2", "d3", "d3"]);
     assert_eq!(texts(&rows, "prompt")[2], "What is rust?");
     assert_eq!(rows[0]["level"], 2);
@@ -98,13 +97,7 @@ fn all_wordings_of_a_cue_are_tasks() {
     tasks.sort();
     assert_eq!(tasks.len(), 6, "{tasks:?}");
     assert_eq!(tasks[5], "prompts[wording=5]");
-    let rows: Vec<serde_json::Value> = serde_json::from_str(
-        &project
-            .fracture(&["show", SPEC, "prompts", "--json", "--rows", "100"])
-            .ok()
-            .stdout,
-    )
-    .unwrap();
+    let rows = prompts(&project);
     let hashes: std::collections::BTreeSet<String> = rows
         .iter()
         .filter(|row| row["regime"] == "train")

@@ -95,46 +95,27 @@ pub(crate) fn products(unit: Unit, x: &[f32], parts: &mut [Part<'_>], rows: usiz
         scatter(threads, pieces.len(), |piece| {
             let (number, from, count, Base(x, out)) = pieces[piece];
             let Part { w, columns, .. } = &parts[number];
-            // SAFETY: the lengths were checked above; pieces write to columns of their own.
-            unsafe {
-                match w {
-                    Matrix::F32(w) => {
-                        let whole = Block {
-                            x,
-                            rows,
-                            w: w.as_ptr(),
-                            columns: *columns,
-                            inner,
-                            out,
-                            stride: *columns,
-                        };
-                        with_strip(inner, |strip| fill_f32(unit, whole.narrow(from, count), strip));
-                    }
-                    Matrix::F16(w) => {
-                        let whole = Block {
-                            x,
-                            rows,
-                            w: w.as_ptr(),
-                            columns: *columns,
-                            inner,
-                            out,
-                            stride: *columns,
-                        };
-                        with_strip(inner, |strip| fill_f16(unit, whole.narrow(from, count), strip));
-                    }
-                    Matrix::Bf16(w) => {
-                        let whole = Block {
-                            x,
-                            rows,
-                            w: w.as_ptr(),
-                            columns: *columns,
-                            inner,
-                            out,
-                            stride: *columns,
-                        };
-                        with_strip(inner, |strip| fill_bf16(unit, whole.narrow(from, count), strip));
-                    }
-                }
+            macro_rules! fill {
+                ($w:expr, $fill:ident) => {{
+                    let whole = Block {
+                        x,
+                        rows,
+                        w: $w.as_ptr(),
+                        columns: *columns,
+                        inner,
+                        out,
+                        stride: *columns,
+                    };
+                    // SAFETY: the lengths were checked above; pieces write to columns of their own.
+                    with_strip(inner, |strip| unsafe {
+                        $fill(unit, whole.narrow(from, count), strip)
+                    });
+                }};
+            }
+            match w {
+                Matrix::F32(w) => fill!(w, fill_f32),
+                Matrix::F16(w) => fill!(w, fill_f16),
+                Matrix::Bf16(w) => fill!(w, fill_bf16),
             }
         });
     });

@@ -30,7 +30,7 @@ pub struct Builder<'a> {
     /// Reads headers.
     pub files: &'a dyn Files,
     /// The project's root.
-    pub root: PathBuf,
+    pub root: Arc<PathBuf>,
     /// The models.
     pub models: Arc<BTreeMap<String, ModelSpec>>,
     /// The map under `models:` with its places.
@@ -78,7 +78,7 @@ impl<'a> Builder<'a> {
         Self {
             stages,
             files: given.files,
-            root: given.root.to_owned(),
+            root: Arc::new(given.root.to_owned()),
             models: Arc::clone(given.models),
             written_models: given.written_models,
             vars: Arc::clone(given.vars),
@@ -190,6 +190,7 @@ impl<'a> Builder<'a> {
             with,
             context,
             implementation,
+            ports,
             ..
         } = &shared.prototypes[prototype];
         let id = TaskId(self.tasks.len() as u32);
@@ -199,6 +200,7 @@ impl<'a> Builder<'a> {
             stage: place,
             declaration: Arc::clone(&shared.kind),
             implementation: Arc::clone(implementation),
+            ports: Arc::clone(ports),
             with: Arc::clone(with),
             context: Arc::clone(context),
             constants,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fracture_stage::{Context, Declaration, ParameterError, Shape, Stage};
+use fracture_stage::{Context, Declaration, MatrixValue, ParameterError, Shape, Stage};
 use serde_json::Value;
 
 use super::{Builder, first_need};
@@ -105,14 +105,15 @@ impl Builder<'_> {
     pub(super) fn context(&self, draft: &Draft) -> Context {
         let own = || draft.variables.iter().filter(|one| draft.own.contains(&one.name));
         Context {
-            root: self.root.clone(),
+            root: Arc::clone(&self.root),
             models: Arc::clone(&self.models),
             vars: Arc::clone(&self.vars),
             matrix: own()
-                .map(|one| (one.name.to_string(), one.binding.json.clone()))
-                .collect(),
-            matrix_names: own()
-                .map(|one| (one.name.to_string(), Value::String(one.text.to_string())))
+                .map(|one| MatrixValue {
+                    name: Arc::clone(&one.name),
+                    text: Arc::clone(&one.text),
+                    value: one.binding.json.clone(),
+                })
                 .collect(),
         }
     }

@@ -21,7 +21,7 @@ pub mod view;
 pub mod yields;
 
 pub use declaration::{
-    Context, Declaration, ModelSpec, ParameterError, PathPart, PortName, Shape, Spread, parse_parameters,
+    Context, Declaration, MatrixValue, ModelSpec, ParameterError, PathPart, PortName, Shape, Spread, parse_parameters,
 };
 pub use error::{Error, ErrorKind};
 pub use executor::{Executor, Outcome, Payload, Progress, Request, RowError, Ticket, Usage};

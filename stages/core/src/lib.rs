@@ -7,6 +7,7 @@
 pub mod declaration;
 pub mod error;
 pub mod executor;
+mod fields;
 pub mod files;
 pub mod join;
 pub mod manifest;
@@ -29,6 +30,6 @@ pub use files::{FileUse, Files, Forgotten, Noting};
 pub use manifest::{Fact, KeyHasher, Manifest, PartText, Parts, Role, describe_json};
 pub use schema::{Completeness, Field, Outputs, Schema, Schemas};
 pub use source::{ModelFiles, Part};
-pub use stage::{Inputs, Kind, Need, Open, Output, Port, Product, RowWise, Stage, Whole, Work};
+pub use stage::{Inputs, Keys, Kind, Need, Open, Output, Port, Product, RowWise, Stage, Whole, Work};
 pub use view::{Constant, View};
 pub use yields::YieldType;

@@ -8,8 +8,8 @@ use arrow::datatypes::Schema as ArrowSchema;
 use arrow::record_batch::RecordBatch;
 use fracture_stage::view::concat_column;
 use fracture_stage::{
-    Context, Declaration, Error, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, Port, Product, Role,
-    Schema, Schemas, Shape, Stage, View, Whole, Work, YieldType, parse_parameters,
+    Context, Declaration, Error, Files, Inputs, Keys, Kind, Manifest, Open, Outputs, ParameterError, Port, Product,
+    Role, Schema, Schemas, Shape, Stage, View, Whole, Work, YieldType, parse_parameters,
 };
 use polars::prelude::IntoLazy;
 use polars::sql::{SQLContext, extract_table_identifiers};
@@ -101,7 +101,7 @@ impl Stage for Query {
         let port = |name: &String| Port {
             name: name.clone(),
             needs: Vec::new(),
-            keys: true,
+            keys: Keys::Values,
             all: true,
         };
         self.tables.iter().map(port).collect()

@@ -4,8 +4,8 @@ mod disk;
 mod kinds;
 
 use fracture_stage::{
-    Context, Declaration, Error, Files, Inputs, Kind, Manifest, Need, Open, Outputs, ParameterError, Port, PortName,
-    Product, Schema, Schemas, Shape, Stage, Whole, Work,
+    Context, Declaration, Error, Files, Inputs, Keys, Kind, Manifest, Need, Open, Outputs, ParameterError, Port,
+    PortName, Product, Schema, Schemas, Shape, Stage, Whole, Work,
 };
 use schemars::JsonSchema;
 use serde_json::Value;
@@ -82,7 +82,7 @@ fn port(name: &str, needs: Vec<Need>) -> Port {
     Port {
         name: name.to_owned(),
         needs,
-        keys: false,
+        keys: Keys::None,
         all: false,
     }
 }

@@ -13,6 +13,7 @@ pub mod join;
 pub mod manifest;
 pub mod numbers;
 pub mod order;
+pub mod retry_after;
 pub mod schema;
 pub mod source;
 pub mod stage;

@@ -176,6 +176,9 @@ impl<'a> Builder<'a> {
             // What is wrong with one task was said; the others are checked all the same.
             let _ = self.task(place, draft, &mut shared, sound);
         }
+        if drafts.is_empty() {
+            self.alone(place);
+        }
         if shared.lacking {
             crate::templates::lacking(stage, &drafts, self.sink);
         }

@@ -122,14 +122,19 @@ pub fn touch(one: &[PathPart], other: &[PathPart]) -> bool {
 
 /// The places of what is not known.
 pub fn holes(with: &Value) -> Vec<Place> {
-    fn collect(value: &Value, path: &mut Place, found: &mut Vec<Place>) {
+    texts(with, HOLE)
+}
+
+/// The places of a text.
+pub fn texts(with: &Value, text: &str) -> Vec<Place> {
+    fn collect(value: &Value, text: &str, path: &mut Place, found: &mut Vec<Place>) {
         let mut below = |part: PathPart, value: &Value| {
             path.push(part);
-            collect(value, path, found);
+            collect(value, text, path, found);
             path.pop();
         };
         match value {
-            Value::String(text) if text == HOLE => found.push(path.clone()),
+            Value::String(one) if one == text => found.push(path.clone()),
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
                     below(PathPart::Index(index), item);
@@ -143,8 +148,19 @@ pub fn holes(with: &Value) -> Vec<Place> {
             _ => {}
         }
     }
+    fn holds(value: &Value, text: &str) -> bool {
+        match value {
+            Value::String(one) => one == text,
+            Value::Array(items) => items.iter().any(|item| holds(item, text)),
+            Value::Object(map) => map.values().any(|value| holds(value, text)),
+            _ => false,
+        }
+    }
     let mut found = Vec::new();
-    collect(with, &mut Vec::new(), &mut found);
+    // This is asked of every task; nothing is allocated for those without.
+    if holds(with, text) {
+        collect(with, text, &mut Vec::new(), &mut found);
+    }
     found
 }
 

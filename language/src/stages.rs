@@ -176,7 +176,10 @@ fn stage(entry: &Entry, document: &Document, catalogue: &[Declaration], sink: &m
         ..kind
     });
     let (with, matrix) = spread::put(&entry.key, declaration, with, node.get("matrix"), sink);
+    let spec = document.spec.stages.get(&entry.key);
+    // A stage with a misspelt key may have meant a matrix.
     let written_variables = matrix.as_ref().map_or(Some(Vec::new()), Matrix::written);
+    let written_variables = written_variables.filter(|_| spec.is_some());
     let matrix = match &matrix {
         Some(matrix) => Matrix::read(matrix, sink),
         None => Some(Matrix::default()),
@@ -185,7 +188,6 @@ fn stage(entry: &Entry, document: &Document, catalogue: &[Declaration], sink: &m
         (Some(timeout), Some(kind)) => timeout::put(with, timeout, own, &entry.key, kind, sink),
         _ => with,
     };
-    let spec = document.spec.stages.get(&entry.key);
     let mut draft = StageDraft {
         name: entry.key.clone(),
         mark: entry.mark.clone(),

@@ -12,7 +12,7 @@ use crate::fill::{fill, fill_marked};
 use crate::matrix::{Variable, task_name};
 use crate::parameters::{self, check_parameters};
 use crate::pipeline::ConstantColumn;
-use crate::repair::{Wrong, holes};
+use crate::repair::Wrong;
 use crate::share::{Prototype, Shared};
 use crate::stages::StageDraft;
 
@@ -88,11 +88,11 @@ impl Builder<'_> {
         sound: bool,
     ) -> (Arc<Value>, Vec<Wrong>) {
         if let Some(constant) = shared.constant.as_ref().filter(|_| sound) {
-            return (Arc::clone(constant), Vec::new());
+            return (Arc::clone(constant), self.unknown(constant));
         }
         let with = fill(&stage.with, &draft.variables, self.sink);
-        let holes = holes(&with);
-        shared.lacking |= !holes.is_empty();
+        let unknown = self.unknown(&with);
+        shared.lacking |= !unknown.is_empty();
         let schema = self.parameter_schema(kind);
         let violations = check_parameters(&with, &schema, kind);
         if !violations.is_empty() {
@@ -102,7 +102,7 @@ impl Builder<'_> {
             }
         }
         let wrong = violations.iter().map(Wrong::violation);
-        let wrong = wrong.chain(holes.iter().map(|place| Wrong::value(place))).collect();
+        let wrong = wrong.chain(unknown).collect();
         (Arc::new(with), wrong)
     }
 

@@ -67,9 +67,8 @@ impl Builder<'_> {
         };
         let schema = self.parameter_schema(kind);
         let violations = check_parameters(&with, &schema, kind);
-        let holes = repair::holes(&with);
         let mut wrong: Vec<Wrong> = violations.iter().map(Wrong::violation).collect();
-        wrong.extend(holes.iter().map(|place| Wrong::value(place)));
+        wrong.extend(self.unknown(&with));
         let look = Look {
             stage,
             kind,
@@ -80,6 +79,16 @@ impl Builder<'_> {
             task: stage.name.clone(),
         };
         self.go_on(&look, &with, &wrong);
+    }
+
+    /// The parameters whose values are not known: what a substitution could not give, and models that are wrong themselves.
+    pub(super) fn unknown(&self, with: &Value) -> Vec<Wrong> {
+        let mut places = repair::holes(with);
+        let written = self.written_models.map(Node::entries).unwrap_or_default();
+        for model in written.iter().filter(|model| !self.models.contains_key(&model.key)) {
+            places.extend(repair::texts(with, &model.key));
+        }
+        places.iter().map(|place| Wrong::value(place)).collect()
     }
 
     /// Tells what is wrong with a task beside what is known.
@@ -109,9 +118,17 @@ impl Builder<'_> {
                     Err(errors) => refused.push((with, errors)),
                 }
             }
-            let Some((_, first)) = refused.first().filter(|_| ready.is_empty()) else {
-                break;
-            };
+            let Some((_, first)) = refused.first() else { break };
+            if !ready.is_empty() {
+                // What stands for a wrong value may be refused; when something else is, it is not known what is right.
+                let apart = |one: &ParameterError| {
+                    !one.path.is_empty() && apart.iter().any(|place| !place.is_empty() && touch(place, &one.path))
+                };
+                if refused.iter().all(|(_, errors)| errors.iter().any(apart)) {
+                    break;
+                }
+                return;
+            }
             for error in first
                 .iter()
                 .filter(|one| refused.iter().all(|(_, all)| all.contains(one)))

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Builder;
 use super::typing::paths;
 use crate::asked::Asked;
-use crate::columns::{Arrival, Before, arriving, check_needs};
+use crate::columns::{Arrival, Before, arriving, check_cases, check_needs, first};
 use crate::diagnostic::{Diagnostic, Severity, Sink};
 use crate::parameters::{self, check_parameters};
 use crate::pipeline::SourceRef;
@@ -105,42 +105,46 @@ impl Builder<'_> {
         let fits =
             |with: &Value| check_parameters(with, &schema, look.kind).is_empty() && repair::holes(with).is_empty();
         let (mut made, mut apart) = match wrong {
-            [] => (vec![with.clone()], Vec::new()),
+            [] => (vec![(with.clone(), false)], Vec::new()),
             wrong => repair::mended(with, wrong, shape),
         };
-        made.retain(fits);
+        made.retain(|(with, _)| fits(with));
         let mut ready: Vec<Mended> = Vec::new();
         for _ in 0..ROUNDS {
-            let mut refused: Vec<(Value, Vec<ParameterError>)> = Vec::new();
-            for with in std::mem::take(&mut made) {
+            let mut refused: Vec<(Value, bool, Vec<ParameterError>)> = Vec::new();
+            for (with, removed) in std::mem::take(&mut made) {
                 match (look.kind.build)(&with, look.context) {
                     Ok(built) => ready.push(Mended { with, built }),
-                    Err(errors) => refused.push((with, errors)),
+                    Err(errors) => refused.push((with, removed, errors)),
                 }
             }
-            let Some((_, first)) = refused.first() else { break };
+            let Some((.., first)) = refused.first() else { break };
             if !ready.is_empty() {
-                // What stands for a wrong value may be refused; when something else is, it is not known what is right.
-                let apart = |one: &ParameterError| {
-                    !one.path.is_empty() && apart.iter().any(|place| !place.is_empty() && touch(place, &one.path))
-                };
-                if refused.iter().all(|(_, errors)| errors.iter().any(apart)) {
+                // What stands for a wrong value may be refused, and that nothing does; when something else is, it is not known
+                // what is right.
+                let touches = |one: &ParameterError| apart.iter().any(|place| touch(place, &one.path));
+                let inside = |one: &ParameterError| !one.path.is_empty() && touches(one);
+                if (refused.iter()).all(|(_, removed, errors)| match removed {
+                    true => errors.iter().all(touches),
+                    false => errors.iter().any(inside),
+                }) {
                     break;
                 }
                 return;
             }
             for error in first
                 .iter()
-                .filter(|one| refused.iter().all(|(_, all)| all.contains(one)))
+                .filter(|one| refused.iter().all(|(.., all)| all.contains(one)))
             {
                 if apart.iter().any(|place| touch(place, &error.path)) {
                     continue;
                 }
                 self.sink.push(parameters::from_kind(error, look.stage, &look.marked));
             }
-            for (with, errors) in refused {
+            for (with, removed, errors) in refused {
                 let mut places: Vec<Place> = errors.into_iter().map(|error| error.path).collect();
-                made.extend(left_out(&with, &mut places, &mut apart).filter(fits));
+                let rest = left_out(&with, &mut places, &mut apart).filter(fits);
+                made.extend(rest.map(|rest| (rest, removed)));
             }
             made.dedup();
         }
@@ -169,6 +173,10 @@ impl Builder<'_> {
             };
             for port in built.ports() {
                 check_needs(look.stage, &port, &look.arrivals, before, &asked, &mut sink);
+            }
+            let of_cases = |place: &Place| place.len() < 3 && touch(place, &[PathPart::Key("cases".to_owned())]);
+            if look.kind.cases && !apart.iter().any(of_cases) {
+                check_cases(look.stage, first(look.kind, &look.arrivals), &mut sink);
             }
             let (stage, sources) = (look.stage, &look.sources);
             if !sources.is_empty() {

@@ -197,7 +197,7 @@ impl<'a> Builder<'a> {
         let layout = match shared.typed.get(&arriving) {
             Some(known) => *known,
             None => {
-                let layout = self.typed(stage, &shared.prototypes[prototype], draft, &constants, shape);
+                let layout = self.typed(stage, (shared, prototype), draft, &constants, &arriving[1..]);
                 shared.typed.insert(arriving, layout);
                 layout
             }

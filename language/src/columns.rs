@@ -17,6 +17,7 @@ use crate::stages::StageDraft;
 use crate::tree::Node;
 
 /// What arrives at a port of a task. Of sources whose tables have the same columns there is one.
+#[derive(Clone)]
 pub struct Arrival {
     /// The port.
     pub port: String,

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use fracture_cache::ColumnType;
 use fracture_stage::view::constant_type;
-use fracture_stage::{Context, Declaration, Outputs, Port, Schema, Stage};
+use fracture_stage::{Context, Declaration, Outputs, Port, Schema, Schemas, Stage};
 use serde_json::Value;
 
+use crate::columns::Arrival;
 use crate::expand::{Draft, Inputs};
 use crate::matrix::Variable;
 use crate::pipeline::{Connection, ConstantColumn};
@@ -58,10 +59,26 @@ pub struct Shared {
     pub lacking: bool,
     /// How often the valid rest of wrong parameters was checked.
     pub mended: usize,
+    /// What arrived at the last task that was looked at, and what came of it.
+    pub same: Option<Same>,
     /// What arrived at the last task.
     pub connected: Option<(Inputs, Arc<[Connection]>)>,
     /// Names of variables that the parameters mention.
     mentioned: HashSet<String>,
+}
+
+/// What arrives at a task and what comes of it. Tasks of different parameters mostly get the same as those before them.
+pub struct Same {
+    /// The shape of the constants, then what tells the tables that arrive apart.
+    pub arriving: Vec<Id>,
+    /// The tables.
+    pub arrivals: Vec<Arrival>,
+    /// The same, as stages see them.
+    pub inputs: Schemas,
+    /// The ports for which the tables are right.
+    pub checked: Option<Arc<[Port]>>,
+    /// The columns that a task gave, and the layout that they made.
+    pub gave: Option<(Outputs<Schema>, Id)>,
 }
 
 /// What the connections from a source share.
@@ -105,6 +122,7 @@ impl Shared {
             known: HashMap::new(),
             lacking: false,
             mended: 0,
+            same: None,
             connected: None,
             mentioned,
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::recover::Look;
 use super::{Builder, first_need};
 use crate::asked::Asked;
-use crate::columns::{Arrival, Before, arriving, check_needs, first, outputs};
+use crate::columns::{Arrival, Before, arriving as schemas, check_needs, first, outputs};
 use crate::diagnostic::Diagnostic;
 use crate::expand::{Arrow, Draft};
 use crate::fill::fill_marked;
@@ -17,7 +17,7 @@ use crate::matrix::task_name;
 use crate::pipeline::{Connection, ConstantColumn, SourceRef};
 use crate::place::Written;
 use crate::repair::Wrong;
-use crate::share::{ConstantShape, Id, Prototype};
+use crate::share::{ConstantShape, Id, Prototype, Same, Shared};
 use crate::stages::StageDraft;
 
 impl Builder<'_> {
@@ -63,18 +63,44 @@ impl Builder<'_> {
         })
     }
 
-    /// Checks what arrives at a task and finds the layout of its outputs; `None` when its stage refuses.
+    /// Checks what arrives at a task and finds the layout of its outputs; `None` when its stage refuses. `arriving` is the
+    /// shape of its constants, and what [`Self::arriving`] says.
     pub(super) fn typed(
+        &mut self,
+        stage: &StageDraft,
+        (shared, prototype): (&mut Shared, usize),
+        draft: &Draft,
+        constants: &[Arc<ConstantColumn>],
+        arriving: &[Id],
+    ) -> Option<Id> {
+        let mut same = match shared.same.take() {
+            Some(same) if same.arriving == arriving => same,
+            _ => {
+                let arrivals = self.arrivals(stage, draft);
+                Same {
+                    arriving: arriving.to_vec(),
+                    inputs: schemas(&arrivals),
+                    arrivals,
+                    checked: None,
+                    gave: None,
+                }
+            }
+        };
+        let layout = self.typed_anew(stage, &shared.prototypes[prototype], draft, constants, &mut same);
+        shared.same = Some(same);
+        layout
+    }
+
+    fn typed_anew(
         &mut self,
         stage: &StageDraft,
         prototype: &Prototype,
         draft: &Draft,
         constants: &[Arc<ConstantColumn>],
-        shape: Id,
+        same: &mut Same,
     ) -> Option<Id> {
         let kind = stage.declaration?;
         let implementation = prototype.implementation.as_ref();
-        let arrivals = self.arrivals(stage, draft);
         let marked = || fill_marked(&stage.with, &draft.variables);
         let asked = Asked {
             kind,
@@ -87,19 +113,25 @@ impl Builder<'_> {
             stages: self.stages,
             tasks: &self.tasks,
         };
-        for port in prototype.ports.iter() {
-            check_needs(stage, port, &arrivals, before, &asked, self.sink);
+        let arrivals = &same.arrivals;
+        let checked = same.checked.as_ref();
+        if checked.is_none_or(|ports| !Arc::ptr_eq(ports, &prototype.ports)) {
+            let errors = self.sink.errors();
+            for port in prototype.ports.iter() {
+                check_needs(stage, port, arrivals, before, &asked, self.sink);
+            }
+            for (need, arrival) in stage.needs.iter().zip(arrivals) {
+                crate::alike::check(stage, kind, need, &prototype.ports, arrival, before, self.sink);
+            }
+            if kind.cases {
+                crate::columns::check_cases(stage, first(kind, arrivals), self.sink);
+            }
+            same.checked = (self.sink.errors() == errors).then(|| Arc::clone(&prototype.ports));
         }
-        for (need, arrival) in stage.needs.iter().zip(&arrivals) {
-            crate::alike::check(stage, kind, need, &prototype.ports, arrival, before, self.sink);
-        }
-        if kind.cases {
-            crate::columns::check_cases(stage, first(kind, &arrivals), self.sink);
-        }
-        let inputs = arriving(&arrivals);
+        let inputs = &same.inputs;
         let with = prototype.with.as_ref();
-        let own = implementation.schema(&inputs, self.files).or_else(|error| {
-            let paths = paths(&error, implementation, &inputs, self.files);
+        let own = implementation.schema(inputs, self.files).or_else(|error| {
+            let paths = paths(&error, implementation, inputs, self.files);
             let name = task_name(&stage.name, &draft.variables);
             self.files
                 .remembered(&Forgotten {
@@ -121,7 +153,7 @@ impl Builder<'_> {
                     kind,
                     context: &prototype.context,
                     marked: marked(),
-                    arrivals,
+                    arrivals: arrivals.clone(),
                     sources: Vec::new(),
                     task: task_name(&stage.name, &draft.variables),
                 };
@@ -129,14 +161,28 @@ impl Builder<'_> {
                 return None;
             }
         };
-        self.check_clashes(stage, prototype, draft, constants, &own);
+        let known = same
+            .gave
+            .as_ref()
+            .filter(|(gave, _)| *gave == own)
+            .map(|(_, layout)| *layout);
+        let errors = self.sink.errors();
+        if known.is_none() {
+            self.check_clashes(stage, prototype, draft, constants, &own);
+        }
         for warning in implementation.warnings() {
             self.sink
                 .push(Diagnostic::warning(format!("stage `{}`: {warning}", stage.name)).at(&stage.mark, ""));
         }
+        if known.is_some() {
+            return known;
+        }
         let names = constants.iter().map(|one| one.name.as_str()).collect();
-        let schema = outputs(own, kind, &arrivals, &names);
-        Some(self.layouts.layout(schema, shape))
+        let sound = self.sink.errors() == errors;
+        let schema = outputs(own.clone(), kind, arrivals, &names);
+        let layout = self.layouts.layout(schema, same.arriving[0]);
+        same.gave = sound.then_some((own, layout));
+        Some(layout)
     }
 
     /// Tells the error of a stage that looked at its inputs and files.

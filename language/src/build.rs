@@ -19,6 +19,7 @@ use crate::pipeline::{Connection, SourceRef, Task, TaskId};
 use crate::share::{Id, Layouts, Prototype, Shared};
 use crate::stages::StageDraft;
 use crate::tree::Node;
+use crate::values::Memo;
 
 /// More connections between tasks are refused: they would take all memory.
 const MAX_CONNECTIONS: usize = 2_000_000;
@@ -54,6 +55,8 @@ pub struct Builder<'a> {
     /// Connections between tasks so far.
     connections: usize,
     schemas: HashMap<&'static str, Arc<Value>>,
+    /// Values of columns that were looked up.
+    values: Memo,
 }
 
 /// What the builder is given.
@@ -93,6 +96,7 @@ impl<'a> Builder<'a> {
             failed: vec![true; stages.len()],
             connections: 0,
             schemas: HashMap::new(),
+            values: Memo::default(),
         }
     }
 

@@ -119,7 +119,8 @@ pub fn from_kind(error: &ParameterError, stage: &StageDraft, with: &Node) -> Dia
     Diagnostic::error(format!("{}: {}", subject(stage), error.message)).at(&at, label)
 }
 
-fn subject(stage: &StageDraft) -> String {
+/// The stage or figure that is spoken of.
+pub fn subject(stage: &StageDraft) -> String {
     match stage.name.strip_prefix("figures.") {
         Some(name) => format!("figure `{name}`"),
         None => format!("stage `{}`", stage.name),

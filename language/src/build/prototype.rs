@@ -58,11 +58,14 @@ impl Builder<'_> {
         };
         let constants = implementation.constants().into_iter();
         let constants = constants.map(|(name, value, key)| Arc::new(ConstantColumn { name, value, key }));
+        let first = first_need(&shared.kind, stage).map(|need| stage.needs[need].port.as_str());
+        let wanted = crate::values::wanted(&with, &shared.kind, implementation.as_ref(), first);
         Some(Prototype {
             with,
             context,
             ports: shared.shared_ports(implementation.ports()),
             constants: constants.collect(),
+            wanted,
             implementation,
             _variables: shared.matters(draft).cloned().collect(),
         })

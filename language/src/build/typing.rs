@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fracture_stage::{Error, ErrorKind, Files, Forgotten, Noting, Schema, Schemas, Stage};
 use serde_json::Value;
 
-use super::{Builder, first_need};
+use super::Builder;
 use crate::columns::{Arrival, arriving, check_needs, first, outputs};
 use crate::diagnostic::Diagnostic;
 use crate::expand::{Arrow, Draft};
@@ -16,9 +16,10 @@ use crate::pipeline::{Connection, ConstantColumn, SourceRef};
 use crate::place::Written;
 use crate::share::{ConstantShape, Id, Prototype};
 use crate::stages::StageDraft;
+use crate::values::{Known, check};
 
 impl Builder<'_> {
-    /// Checks the values that parameters name against those of all tables at the first port. Tables of one layout may hold
+    /// Checks the values that parameters name against those of all tables at their ports. Tables of one layout may hold
     /// different values, so this is asked for each task.
     pub(super) fn check_values(
         &mut self,
@@ -27,11 +28,12 @@ impl Builder<'_> {
         prototype: &Prototype,
         inputs: &[Connection],
     ) {
-        let Some(kind) = stage.declaration else { return };
-        let Some(first) = first_need(&kind, stage) else { return };
-        let (with, sources) = (&prototype.with, &inputs[first].sources);
         let marked = || fill_marked(&stage.with, &draft.variables);
-        crate::values::check(stage, kind, with, sources, &self.tasks, &marked, self.sink);
+        let known = Known {
+            tasks: &self.tasks,
+            memo: &self.values,
+        };
+        check(stage, &prototype.wanted, inputs, &known, &marked, self.sink);
     }
 
     /// Adds what tells the tables that arrive apart: of each need the layouts and the places of its sources, each once.

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use fracture_stage::Keys;
+
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::pipeline::{Task, TaskId};
 use crate::stages::StageDraft;
@@ -85,7 +87,7 @@ fn uses(
     let ports = tasks[task.index()].implementation.ports();
     ports
         .iter()
-        .any(|port| port.all || port.keys || port.needs.iter().any(|need| need.column == name))
+        .any(|port| port.all || port.keys != Keys::None || port.needs.iter().any(|need| need.column == name))
 }
 
 fn mentions(node: &Node, name: &str) -> bool {

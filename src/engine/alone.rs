@@ -11,8 +11,8 @@ use fracture_stage::{
     Declaration, Error, Inputs, Open, Outcome, Output, Product, Request, RowError, Shape, Ticket, Work,
 };
 
+use super::plan::open_inputs;
 use super::publish::{input_rows, with_parent};
-use super::views::OutputSpec;
 use super::workspace::Workspace;
 use super::{TaskManifest, keys};
 
@@ -36,14 +36,7 @@ pub fn execute(
     options: AloneOptions,
 ) -> Result<Product, Error> {
     let (declaration, stage) = manifest.build(catalogue)?;
-    let open_spec = |specs: &Vec<OutputSpec>| specs.iter().map(|spec| spec.open(&workspace.store)).collect();
-    let inputs = Inputs {
-        ports: manifest
-            .inputs
-            .iter()
-            .map(|(port, specs)| (port.clone(), open_spec(specs)))
-            .collect(),
-    };
+    let inputs = open_inputs(stage.as_ref(), &manifest.inputs, workspace);
     // Stages look at their files when they are planned; a task that is built anew has to look again.
     let files = workspace.files(stage.as_ref())?;
     let cancelled = AtomicBool::new(false);

@@ -8,7 +8,7 @@ use fracture_cache::digest::{Action, Bytes, Lineage, Recipe, Row};
 use fracture_language::{ConstantColumn, Task};
 use fracture_stage::manifest::type_name;
 use fracture_stage::stage::{Incoming, RowWise};
-use fracture_stage::{Fact, Inputs, KeyHasher, Manifest, PartText, Parts, Port, Role, Stage, View};
+use fracture_stage::{Fact, Inputs, KeyHasher, Keys, Manifest, PartText, Parts, Port, Role, Stage, View};
 use serde_json::{Map, Value, json};
 
 use super::views::content_digest;
@@ -194,23 +194,32 @@ fn action_inputs(manifest: &mut dyn Manifest, ports: &[Port], inputs: &Inputs) {
     }
 }
 
-fn describe_view(port: Option<&Port>, view: &View) -> Value {
+/// What a port reads of a view.
+pub fn describe_view(port: Option<&Port>, view: &View) -> Value {
     let mut columns = Map::new();
     let mut constants = Map::new();
+    let mut apart = Map::new();
+    let own = view.unveiled();
     for name in read_columns(port, view) {
         let kind = view.column_type(name).map(type_name);
         match (view.constant(name), view.digest(name)) {
+            // A number in place of names.
+            (Some(number), _) if own.constant(name) != Some(number) => apart.insert(name.to_owned(), number.clone()),
             (Some(value), _) => constants.insert(name.to_owned(), value.clone()),
             (None, Some(digest)) => columns.insert(name.to_owned(), json!([kind, digest.hex()])),
             (None, None) => None,
         };
     }
-    let keys: Vec<&String> = if port.is_some_and(|port| port.keys) {
+    let keys: Vec<&String> = if port.is_some_and(|port| port.keys != Keys::None) {
         view.keys().iter().collect()
     } else {
         Vec::new()
     };
-    json!({ "rows": view.rows(), "columns": columns, "constants": constants, "keys": keys })
+    let mut described = json!({ "rows": view.rows(), "columns": columns, "constants": constants, "keys": keys });
+    if !apart.is_empty() {
+        described["apart"] = Value::Object(apart);
+    }
+    described
 }
 
 /// The columns of a view that a port reads, sorted by name.
@@ -223,7 +232,9 @@ pub fn read_columns<'a>(port: Option<&Port>, view: &'a View) -> BTreeSet<&'a str
 
 fn reads(port: Option<&Port>, column: &str, key: bool) -> bool {
     // A port that the stage does not describe is read whole: never a key that knows too little.
-    port.is_none_or(|port| port.all || (port.keys && key) || port.needs.iter().any(|need| need.column == column))
+    port.is_none_or(|port| {
+        port.all || (port.keys != Keys::None && key) || port.needs.iter().any(|need| need.column == column)
+    })
 }
 
 /// The order in which inputs arrive is in no key: they are sorted by what they are.
@@ -333,6 +344,11 @@ fn input_facts(parts: &[PartText]) -> BTreeMap<String, Vec<String>> {
                 ("constants", Value::Object(constants)) => {
                     for (constant, value) in constants {
                         add(format!("constant {constant} of {port}"), plain_text(value));
+                    }
+                }
+                ("apart", Value::Object(numbers)) => {
+                    for number in numbers.values() {
+                        add(format!("which inputs of {port} belong together"), plain_text(number));
                     }
                 }
                 (fact, value) => add(format!("{fact} of {port}"), plain_text(value)),

@@ -2,6 +2,7 @@
 
 pub mod agreement;
 pub mod alone;
+mod apart;
 pub mod diff;
 pub mod disk;
 pub mod event;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use fracture_cache::digest::{Action, Bytes, Recipe};
 use fracture_cache::{Artifact, Digest};
 use fracture_language::{Pipeline, Task, TaskId};
-use fracture_stage::{Error, Inputs, PartText, Shape};
+use fracture_stage::{Error, Inputs, PartText, Shape, Stage};
 
+use super::apart;
 use super::keys::{self, Files, RecipeInput, RecipeKeys};
 use super::lock::{FileLine, Lock, NO_COMMIT, TaskLine};
 use super::looking::Looking;
@@ -223,7 +224,7 @@ impl Plan {
         if planned.result.is_none()
             && let Some(inputs) = self.inputs(task)
         {
-            let opened = open_inputs(&inputs, workspace);
+            let opened = open_inputs(task.implementation.as_ref(), &inputs, workspace);
             let (action, parts) = keys::action(task.implementation.as_ref(), &planned.files, &opened);
             planned.result = self.stored(task, action, workspace)?.map(Arc::new);
             planned.action = Some(Box::new((action, parts)));
@@ -378,12 +379,13 @@ pub fn inputs_from(
     Some(ports)
 }
 
-/// Views over the inputs.
-pub fn open_inputs(inputs: &[(String, Vec<OutputSpec>)], workspace: &Workspace) -> Inputs {
+/// Views over the inputs, as the stage sees them.
+pub fn open_inputs(stage: &dyn Stage, inputs: &[(String, Vec<OutputSpec>)], workspace: &Workspace) -> Inputs {
     let open = |specs: &Vec<OutputSpec>| specs.iter().map(|spec| spec.open(&workspace.store)).collect();
-    Inputs {
+    let inputs = Inputs {
         ports: inputs.iter().map(|(port, specs)| (port.clone(), open(specs))).collect(),
-    }
+    };
+    apart::veiled(&stage.ports(), inputs)
 }
 
 /// The recorded result of an action as readers see it; `None` when there is none, when rows of it failed, or when one of

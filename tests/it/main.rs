@@ -21,6 +21,7 @@ mod paper;
 mod pools;
 mod project;
 mod quickstart;
+mod renamed;
 mod scheduler;
 mod scores;
 mod served;

@@ -126,7 +126,7 @@ impl Dispatcher<'_> {
                 task.name
             )));
         };
-        let inputs = open_inputs(&specs, &self.workspace);
+        let inputs = open_inputs(task.implementation.as_ref(), &specs, &self.workspace);
         self.know_action(id, &inputs);
         if let Some(result) = self.recorded(id)? {
             return self.adopt(id, result);

@@ -7,6 +7,7 @@
 pub mod declaration;
 pub mod error;
 pub mod executor;
+mod fields;
 pub mod files;
 pub mod join;
 pub mod manifest;
@@ -31,6 +32,6 @@ pub use manifest::{Fact, KeyHasher, Manifest, PartText, Parts, Role, describe_js
 pub use named::{Arriving, Named};
 pub use schema::{Completeness, Field, Outputs, Schema, Schemas};
 pub use source::{ModelFiles, Part};
-pub use stage::{Inputs, Kind, Need, Open, Output, Port, Product, RowWise, Stage, Whole, Work};
+pub use stage::{Inputs, Keys, Kind, Need, Open, Output, Port, Product, RowWise, Stage, Whole, Work};
 pub use view::{Constant, View};
 pub use yields::YieldType;

@@ -2,10 +2,14 @@
 //!
 //! A key and its explanation come from the same calls to [`Manifest::part`], so that they can not diverge.
 
+use std::borrow::Cow;
+
 use fracture_cache::digest::Framed;
 use fracture_cache::{ColumnType, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::fields::fields;
 
 /// What a part of a key is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -209,20 +213,24 @@ fn hash_number(framed: &mut Framed, number: &serde_json::Number) {
 /// Describes a parameter struct: every field whose value differs from the default's is a part. Fields in `except` are left
 /// out (a model's name, an address, a path: they are in the key by content or not at all).
 pub fn describe_json<P: Serialize>(manifest: &mut dyn Manifest, parameters: &P, default: &P, except: &[&str]) {
-    let (Ok(Value::Object(now)), Ok(Value::Object(default))) =
-        (serde_json::to_value(parameters), serde_json::to_value(default))
-    else {
+    let (Ok(now), Ok(default)) = (fields(parameters), fields(default)) else {
         // Parameter types are structs of plain values; a failure here would be a defect that no input can cause.
         manifest.part(Role::Parameter, "unserializable", &Value::Null);
         return;
     };
-    let mut names: Vec<_> = now.keys().collect();
-    names.sort();
-    for name in names {
-        if except.contains(&name.as_str()) || default.get(name) == now.get(name) {
-            continue;
-        }
-        manifest.part(Role::Parameter, name, &now[name]);
+    let differs = |place: usize, (name, value): &(Cow<'static, str>, Value)| match default.get(place) {
+        Some((same, before)) if same == name => before != value,
+        _ => default.iter().all(|(other, before)| other != name || before != value),
+    };
+    let mut parts: Vec<_> = now
+        .iter()
+        .enumerate()
+        .filter(|(place, field)| !except.contains(&&*field.0) && differs(*place, field))
+        .map(|(_, field)| field)
+        .collect();
+    parts.sort_by_key(|(name, _)| name);
+    for (name, value) in parts {
+        manifest.part(Role::Parameter, name, value);
     }
 }
 

@@ -72,10 +72,33 @@ pub struct Port {
     pub name: String,
     /// The columns that it reads; constants of the tasks before it count as columns.
     pub needs: Vec<Need>,
-    /// It also reads every key column (`item`, `axis`, matrix variables, labels, what `keys:` lists).
-    pub keys: bool,
+    /// How it reads the key columns (`item`, `axis`, matrix variables, labels, what `keys:` lists) beside `needs`.
+    pub keys: Keys,
     /// It reads every column.
     pub all: bool,
+}
+
+/// How a port reads the key columns that it does not name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Keys {
+    /// Not at all.
+    #[default]
+    None,
+    /// To tell rows apart: which of its inputs share a value matters, what the values and the columns are called does not.
+    /// The stage sees numbers in their place ([`View::veiled`]), so that renaming a model or a judge reruns nothing.
+    ///
+    /// [`View::veiled`]: crate::View::veiled
+    Apart,
+    /// By value: they are in its result, or it sorts by them.
+    Values,
+}
+
+impl Keys {
+    /// By value, unless the stage is told which columns to group by: then the others only tell rows apart.
+    #[must_use]
+    pub fn apart_when(told: bool) -> Self {
+        if told { Self::Apart } else { Self::Values }
+    }
 }
 
 /// One resolved task: its parameters are typed fields.

@@ -70,6 +70,8 @@ pub struct View {
     rows: usize,
     columns: Vec<(String, Source)>,
     keys: Vec<String>,
+    /// What it was before some of its columns were veiled.
+    before: Option<Arc<View>>,
 }
 
 impl std::fmt::Debug for View {
@@ -102,6 +104,7 @@ impl View {
             rows,
             columns: columns.collect(),
             keys: Vec::new(),
+            before: None,
         }
     }
 
@@ -119,6 +122,7 @@ impl View {
             rows: added.rows,
             columns,
             keys: self.keys.clone(),
+            before: None,
         }
     }
 
@@ -146,6 +150,7 @@ impl View {
             rows,
             columns,
             keys: self.keys.clone(),
+            before: None,
         }
     }
 
@@ -173,6 +178,28 @@ impl View {
             .filter(|key| self.has(key) && seen.insert(key.clone()))
             .collect();
         self
+    }
+
+    /// This view without the `hidden` columns, and with key columns of numbers that tell apart what these told apart.
+    #[must_use]
+    pub fn veiled(&self, hidden: &[&str], apart: impl IntoIterator<Item = (String, u64)>) -> Self {
+        let kept = |name: &str| !hidden.contains(&name);
+        let mut veiled = Self {
+            rows: self.rows,
+            columns: self.columns.iter().filter(|(name, _)| kept(name)).cloned().collect(),
+            keys: self.keys.iter().filter(|name| kept(name)).cloned().collect(),
+            before: Some(Arc::new(self.unveiled().clone())),
+        };
+        for (name, number) in apart {
+            veiled.keys.push(name.clone());
+            veiled.columns.push((name, Source::Constant(Value::from(number))));
+        }
+        veiled
+    }
+
+    /// This view with its own columns, for messages: what they say is in no result.
+    pub fn unveiled(&self) -> &Self {
+        self.before.as_deref().unwrap_or(self)
     }
 
     /// The number of rows.
@@ -344,6 +371,11 @@ impl View {
             Source::Constant(value) => constant_column(value, self.rows),
         }
     }
+}
+
+/// The views with their own columns, for messages ([`View::unveiled`]).
+pub fn unveiled<'a>(views: &[&'a View]) -> Vec<&'a View> {
+    views.iter().map(|view| view.unveiled()).collect()
 }
 
 fn gather(name: &str, values: &ArrayRef, index: &ArrayRef) -> Result<ArrayRef, Error> {

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use fracture_cache::ColumnType;
 use fracture_judge::stage::texts::TextSource;
 use fracture_stage::source::{HUB, last_part};
-use fracture_stage::stage::{Need, Port, Work};
+use fracture_stage::stage::{Keys, Need, Port, Work};
 use fracture_stage::{
     Context, Declaration, Error, FileUse, Files, Kind, Manifest, ModelFiles, Outputs, ParameterError, Part, PortName,
     Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
@@ -189,7 +189,7 @@ impl Stage for EmbedStage {
         vec![Port {
             name: PORT.to_owned(),
             needs,
-            keys: false,
+            keys: Keys::None,
             all: false,
         }]
     }

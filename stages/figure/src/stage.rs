@@ -1,7 +1,7 @@
 //! The stage kind behind `figures:`.
 
 use fracture_cache::ColumnType;
-use fracture_stage::stage::{Inputs, Open, Output, Port, Product, Whole, Work};
+use fracture_stage::stage::{Inputs, Keys, Open, Output, Port, Product, Whole, Work};
 use fracture_stage::{
     Context, Declaration, Error, Files, Kind, Manifest, Named, Outputs, ParameterError, PortName, Role, Schema,
     Schemas, Shape, Stage, describe_json, parse_parameters,
@@ -159,7 +159,7 @@ impl Stage for FigureStage {
             let port = move |name: &&str| Port {
                 name: (*name).to_owned(),
                 needs: input.needs.clone(),
-                keys: true,
+                keys: Keys::Values,
                 all: input.all,
             };
             input.names.iter().map(port).collect::<Vec<_>>()

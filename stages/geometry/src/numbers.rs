@@ -2,7 +2,7 @@
 
 use fracture_cache::ColumnType;
 use fracture_stage::numbers::{PORTS, columns, four_numbers};
-use fracture_stage::stage::{Port, Whole, Work};
+use fracture_stage::stage::{Keys, Port, Whole, Work};
 use fracture_stage::{
     Completeness, Context, Declaration, Error, Field, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError,
     PortName, Product, Schema, Schemas, Shape, Stage, View, describe_json, parse_parameters,
@@ -72,7 +72,7 @@ impl Stage for NumbersStage {
         let port = |name: &str| Port {
             name: name.to_owned(),
             needs: Vec::new(),
-            keys: true,
+            keys: Keys::Values,
             all: true,
         };
         PORTS.map(port).into()

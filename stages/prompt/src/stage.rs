@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use fracture_stage::schema::Completeness;
 use fracture_stage::{
-    Context, Declaration, Error, Field, FileUse, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, Port,
-    Product, Role, Schema, Schemas, Shape, Stage, Whole, Work, parse_parameters,
+    Context, Declaration, Error, Field, FileUse, Files, Inputs, Keys, Kind, Manifest, Open, Outputs, ParameterError,
+    Port, Product, Role, Schema, Schemas, Shape, Stage, Whole, Work, parse_parameters,
 };
 use serde_json::{Value, json};
 
@@ -125,7 +125,7 @@ impl Stage for Prompt {
         let port = |name: &str| Port {
             name: name.to_owned(),
             needs: Vec::new(),
-            keys: true,
+            keys: Keys::Values,
             all: true,
         };
         ports.into_iter().map(port).collect()

@@ -9,8 +9,8 @@ use arrow::record_batch::RecordBatch;
 use fracture_stage::names::suggestion;
 use fracture_stage::view::concat_column;
 use fracture_stage::{
-    Context, Declaration, Error, Field, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, Port, Product,
-    Role, Schema, Schemas, Shape, Stage, View, Whole, Work, YieldType, parse_parameters,
+    Context, Declaration, Error, Field, Files, Inputs, Keys, Kind, Manifest, Open, Outputs, ParameterError, Port,
+    Product, Role, Schema, Schemas, Shape, Stage, View, Whole, Work, YieldType, parse_parameters,
 };
 use polars::prelude::IntoLazy;
 use polars::sql::SQLContext;
@@ -162,7 +162,7 @@ impl Stage for Query {
         let port = |name: &String| Port {
             name: name.clone(),
             needs: Vec::new(),
-            keys: true,
+            keys: Keys::Values,
             all: true,
         };
         self.statement.tables.iter().map(port).collect()

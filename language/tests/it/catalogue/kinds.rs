@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use fracture_cache::ColumnType;
-use fracture_stage::{Context, Error, Named, Need, Outputs, ParameterError, PathPart, Port, Schema, parse_parameters};
+use fracture_stage::{
+    Context, Error, Keys, Named, Need, Outputs, ParameterError, PathPart, Port, Schema, parse_parameters,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -309,7 +311,7 @@ pub fn fracture(with: &Value, _: &Context) -> Built {
         side: vec![side("curve"), side("compare")],
     };
     let ports = vec![Port {
-        keys: true,
+        keys: Keys::Values,
         ..port("verdicts", needs)
     }];
     let contrasts = with.contrasts.iter().enumerate().flat_map(|(pair, (first, second))| {

@@ -4,8 +4,8 @@ mod disk;
 mod kinds;
 
 use fracture_stage::{
-    Arriving, Context, Declaration, Error, Files, Inputs, Kind, Manifest, Named, Need, Open, Outputs, ParameterError,
-    Port, PortName, Product, Schema, Schemas, Shape, Stage, Whole, Work,
+    Arriving, Context, Declaration, Error, Files, Inputs, Keys, Kind, Manifest, Named, Need, Open, Outputs,
+    ParameterError, Port, PortName, Product, Schema, Schemas, Shape, Stage, Whole, Work,
 };
 use schemars::JsonSchema;
 use serde_json::Value;
@@ -98,7 +98,7 @@ fn port(name: &str, needs: Vec<Need>) -> Port {
     Port {
         name: name.to_owned(),
         needs,
-        keys: false,
+        keys: Keys::None,
         all: false,
     }
 }

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use fracture_cache::ColumnType;
 use fracture_stage::source::{HUB, last_part};
-use fracture_stage::stage::{Need, Port, Work};
+use fracture_stage::stage::{Keys, Need, Port, Work};
 use fracture_stage::{
     Context, Declaration, Error, FileUse, Files, Kind, Manifest, ModelFiles, ModelSpec, Outputs, ParameterError, Part,
     PortName, Role, Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
@@ -283,7 +283,7 @@ fn ports() -> Vec<Port> {
     vec![Port {
         name: "prompts".to_owned(),
         needs,
-        keys: false,
+        keys: Keys::None,
         all: false,
     }]
 }

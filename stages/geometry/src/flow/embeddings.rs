@@ -10,7 +10,7 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use fracture_measure::read;
 use fracture_measure::rows::Codes;
-use fracture_stage::view::concat_column;
+use fracture_stage::view::{concat_column, unveiled};
 use fracture_stage::{Error, View};
 
 use super::EMBEDDING;
@@ -105,13 +105,14 @@ impl Embeddings {
     pub fn read(views: &[&View], verdicts: &[&View]) -> Result<Self, Error> {
         let vectors = Vectors::read(views)?;
         let count: usize = verdicts.iter().map(|view| view.rows()).sum();
-        let joining = joining(verdicts, views);
-        let codes = codes(verdicts, views, &joining)?;
+        let codes = codes(verdicts, views, &joining(verdicts, views))?;
+        // Messages speak of the columns as their user knows them.
+        let spoken = || joining(&unveiled(verdicts), &unveiled(views));
         let (ours, theirs) = codes.split_at(count.min(codes.len()));
         let mut known: HashMap<u32, u32> = HashMap::with_capacity(theirs.len());
         for (row, code) in theirs.iter().enumerate() {
             if let Some(before) = known.insert(*code, row as u32) {
-                return Err(twice(views, [before as usize, row], &joining));
+                return Err(twice(&unveiled(views), [before as usize, row], &spoken()));
             }
         }
         let of_verdict: Vec<Option<u32>> = ours.iter().map(|code| known.get(code).copied()).collect();
@@ -119,7 +120,7 @@ impl Embeddings {
         if missing == count && count > 0 && vectors.len() > 0 {
             return Err(Error::task("no embedding belongs to any verdict").hint(format!(
                 "they join by {}: their values must be the same; embed the completions that were judged",
-                joining.join(", ")
+                spoken().join(", ")
             )));
         }
         Ok(Self {

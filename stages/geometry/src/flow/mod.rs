@@ -16,7 +16,7 @@ use fracture_cache::ColumnType;
 use fracture_measure::rows::{Measured, Reading, Told, by_fields, check_by, named_regimes};
 use fracture_measure::{read, table};
 use fracture_stage::manifest::type_name;
-use fracture_stage::stage::{Need, Port, Whole, Work};
+use fracture_stage::stage::{Keys, Need, Port, Whole, Work};
 use fracture_stage::{
     Arriving, Context, Declaration, Error, Files, Inputs, Kind, Manifest, Named, Open, Outputs, ParameterError,
     PortName, Product, Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
@@ -108,7 +108,7 @@ impl Stage for FlowStage {
     }
 
     fn ports(&self) -> Vec<Port> {
-        let port = |name: &str, needs: Vec<Need>, keys: bool| Port {
+        let port = |name: &str, needs: Vec<Need>, keys: Keys| Port {
             name: name.to_owned(),
             needs,
             keys,
@@ -118,10 +118,11 @@ impl Stage for FlowStage {
         vectors.extend(["axis", "draw", "sample"].map(Need::optional));
         let mut outside = vec![Need::any(EMBEDDING)];
         outside.extend(boundary::LABELS.map(Need::optional));
+        let keys = Keys::apart_when(self.parameters.by.is_some());
         vec![
-            port(VERDICTS, self.reading().needs(), true),
-            port(EMBEDDINGS, vectors, true),
-            port(BOUNDARY, outside, false),
+            port(VERDICTS, self.reading().needs(), keys),
+            port(EMBEDDINGS, vectors, keys),
+            port(BOUNDARY, outside, Keys::None),
         ]
     }
 

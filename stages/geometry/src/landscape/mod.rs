@@ -21,7 +21,7 @@ use arrow::record_batch::RecordBatch;
 use fracture_cache::ColumnType;
 use fracture_measure::rows::{Contrast, Measured, Reading, Told, by_fields, check_by, named_regimes};
 use fracture_measure::{read, table};
-use fracture_stage::stage::{Incoming, Need, Port, Whole, Work};
+use fracture_stage::stage::{Incoming, Keys, Need, Port, Whole, Work};
 use fracture_stage::view::concat_column;
 use fracture_stage::{
     Arriving, Context, Declaration, Error, Field, Files, Inputs, Kind, Manifest, Named, Open, Output, Outputs,
@@ -157,7 +157,7 @@ impl Stage for LandscapeStage {
         vec![Port {
             name: PORT.to_owned(),
             needs,
-            keys: true,
+            keys: Keys::Values,
             all: false,
         }]
     }

@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use fracture_measure::rows::{Measured, Reading};
 use fracture_measure::{read, table};
 use fracture_science::{AuditCosts, AuditGame, Prior, pure_payoffs, solve, value_of};
-use fracture_stage::stage::{Need, Port, Whole, Work};
+use fracture_stage::stage::{Keys, Need, Port, Whole, Work};
 use fracture_stage::{
     Context, Declaration, Error, Field, Files, Inputs, Kind, Manifest, Named, Open, Outputs, ParameterError, PortName,
     Product, Schema, Schemas, Shape, Stage, View, describe_json, parse_parameters,
@@ -114,7 +114,7 @@ impl Stage for StackelbergStage {
         vec![Port {
             name: PORT.to_owned(),
             needs,
-            keys: true,
+            keys: Keys::Values,
             all: false,
         }]
     }

@@ -13,7 +13,7 @@ use fracture_generate::checkpoint::Checkpoint;
 use fracture_generate::config::Config;
 use fracture_generate::engine::{Engine, Options};
 use fracture_generate::text::{Text as ModelText, TextOptions};
-use fracture_stage::stage::{Need, Port, RowPlan, RowState, Work};
+use fracture_stage::stage::{Keys, Need, Port, RowPlan, RowState, Work};
 use fracture_stage::{
     Error, Executor, FileUse, Files, Inputs, Kind, Manifest, ModelFiles, ModelSpec, Open, Outputs, Part, Product,
     Request, Role, RowWise, Schema, Schemas, Stage, View, describe_json,
@@ -202,7 +202,7 @@ impl Stage for GenerativeStage {
         vec![Port {
             name: "texts".to_owned(),
             needs,
-            keys: false,
+            keys: Keys::None,
             all: false,
         }]
     }

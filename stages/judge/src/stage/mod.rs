@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use fracture_cache::ColumnType;
 use fracture_stage::source::HUB;
-use fracture_stage::stage::{Need, Port, RowWise, Work};
+use fracture_stage::stage::{Keys, Need, Port, RowWise, Work};
 use fracture_stage::{
     Completeness, Context, Declaration, Error, FileUse, Files, Kind, Manifest, ModelFiles, Outputs, ParameterError,
     Part, PortName, Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
@@ -225,7 +225,7 @@ impl Stage for JudgeStage {
         vec![Port {
             name: "texts".to_owned(),
             needs,
-            keys: false,
+            keys: Keys::None,
             all: false,
         }]
     }

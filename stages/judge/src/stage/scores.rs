@@ -7,7 +7,7 @@
 mod run;
 
 use fracture_cache::ColumnType;
-use fracture_stage::stage::{Need, Port, Whole, Work};
+use fracture_stage::stage::{Keys, Need, Port, Whole, Work};
 use fracture_stage::{
     Context, Error, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, Product, Schema, Schemas, Stage,
     describe_json,
@@ -104,7 +104,11 @@ impl Stage for ScoresStage {
     }
 
     fn ports(&self) -> Vec<Port> {
-        let keys = self.parameters.on.is_empty();
+        let keys = if self.parameters.on.is_empty() {
+            Keys::Values
+        } else {
+            Keys::None
+        };
         let port = |name: &str, needs| Port {
             name: name.to_owned(),
             needs,

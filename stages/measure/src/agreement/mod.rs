@@ -10,7 +10,7 @@ mod people;
 #[cfg(test)]
 mod tests;
 
-use fracture_stage::stage::{Need, Port, Whole, Work};
+use fracture_stage::stage::{Keys, Need, Port, Whole, Work};
 use fracture_stage::{
     Arriving, Context, Declaration, Error, Field, Files, Inputs, Kind, Manifest, Named, Open, Outputs, ParameterError,
     PortName, Product, Schema, Schemas, Shape, Stage, View, describe_json, parse_parameters,
@@ -108,7 +108,7 @@ impl Stage for AgreementStage {
         let port = |name: &str, needs| Port {
             name: name.to_owned(),
             needs,
-            keys: true,
+            keys: Keys::apart_when(self.parameters.by.is_some()),
             all: false,
         };
         vec![port(PORT, self.needs()), port(LABELS, label_needs())]

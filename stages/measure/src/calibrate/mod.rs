@@ -9,7 +9,7 @@ mod parameters;
 #[cfg(test)]
 mod tests;
 
-use fracture_stage::stage::{Need, Port, Whole, Work};
+use fracture_stage::stage::{Keys, Need, Port, Whole, Work};
 use fracture_stage::{
     Context, Declaration, Error, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, PortName, Product,
     Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
@@ -90,7 +90,7 @@ impl Stage for CalibrateStage {
         let port = |name: &str, needs| Port {
             name: name.to_owned(),
             needs,
-            keys: true,
+            keys: Keys::Apart,
             all: false,
         };
         vec![port(PORT, needs), port(LABELS, label_needs())]

@@ -13,7 +13,7 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
-use fracture_stage::stage::{Port, Whole, Work};
+use fracture_stage::stage::{Keys, Port, Whole, Work};
 use fracture_stage::{
     Arriving, Context, Declaration, Error, Files, Inputs, Kind, Manifest, Named, Open, Output, Outputs, ParameterError,
     PortName, Product, Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
@@ -105,13 +105,13 @@ impl Stage for FractureStage {
             Port {
                 name: PORT.to_owned(),
                 needs: self.reading().needs(),
-                keys: true,
+                keys: Keys::apart_when(self.parameters.by.is_some()),
                 all: false,
             },
             Port {
                 name: LABELS.to_owned(),
                 needs: label_needs(),
-                keys: true,
+                keys: Keys::apart_when(self.parameters.by.is_some()),
                 all: false,
             },
         ]

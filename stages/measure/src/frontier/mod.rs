@@ -8,7 +8,7 @@ mod parameters;
 #[cfg(test)]
 mod tests;
 
-use fracture_stage::stage::{Port, Whole, Work};
+use fracture_stage::stage::{Keys, Port, Whole, Work};
 use fracture_stage::{
     Arriving, Context, Declaration, Error, Files, Inputs, Kind, Manifest, Named, Open, Outputs, ParameterError,
     PortName, Product, Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
@@ -91,7 +91,7 @@ impl Stage for FrontierStage {
         vec![Port {
             name: PORT.to_owned(),
             needs: self.reading().needs(),
-            keys: true,
+            keys: Keys::apart_when(self.parameters.by.is_some()),
             all: false,
         }]
     }

@@ -2,8 +2,10 @@
 
 use arrow::array::LargeStringArray;
 use fracture_cache::ColumnType;
+use fracture_stage::view::unveiled;
 use fracture_stage::{Error, View};
 
+use super::load::names;
 use super::{Reading, TOLD};
 use crate::read;
 
@@ -34,7 +36,9 @@ const RESULTS: [&str; 22] = [
 ];
 
 /// The error for two rows (numbers over all tables) that agree in `keys`, regime, draw and sample.
-pub fn error(views: &[&View], keys: &[String], rows: [usize; 2], reading: &Reading<'_>) -> Error {
+pub fn error(views: &[&View], rows: [usize; 2], reading: &Reading<'_>) -> Error {
+    let views = &unveiled(views);
+    let keys = names(views);
     let [first, second] = rows.map(|row| Place::of(views, row));
     let (Some(first), Some(second)) = (first, second) else {
         return Error::internal("two equal rows that are in no table");

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use arrow::array::Array;
 use fracture_stage::join::{SAME_TEXT, codes, joining};
 use fracture_stage::stage::Need;
+use fracture_stage::view::unveiled;
 use fracture_stage::{Error, View};
 
 use crate::read;
@@ -45,10 +46,15 @@ impl Labels {
     /// When no label fits, one fits different texts, or one person labels a text twice.
     pub fn join(views: &[&View], labels: &[&View]) -> Result<Self, Error> {
         let rows: usize = views.iter().map(|view| view.rows()).sum();
-        let joining = joining(views, labels, &[RATER])?;
-        let codes = codes(views, labels, &joining)?;
+        let columns = joining(views, labels, &[RATER])?;
+        let codes = codes(views, labels, &columns)?;
         let (left, right) = codes.split_at(rows);
-        one_text(views, left, right, &joining)?;
+        // Messages speak of the columns as their user knows them.
+        let spoken = || joining(&unveiled(views), &unveiled(labels), &[RATER]);
+        if let Err(error) = one_text(views, left, right, &columns) {
+            one_text(&unveiled(views), left, right, &spoken()?)?;
+            return Err(error);
+        }
         let said = read::required(read::flags(labels, LABEL)?, LABEL, labels)?;
         let rater = read::text(labels, RATER)?;
         let name = |row: usize| {
@@ -64,7 +70,7 @@ impl Labels {
             let place = raters.partition_point(|other| *other < name(row));
             let votes = known.entry(*code).or_default();
             if votes.iter().any(|(other, _)| *other == place) {
-                return Err(twice(labels, row, rater.is_some(), &joining));
+                return Err(twice(&unveiled(labels), row, rater.is_some(), &spoken()?));
             }
             votes.push((place, f64::from(u8::from(said.value(row)))));
         }
@@ -91,7 +97,7 @@ impl Labels {
         if met.is_empty() && !known.is_empty() && rows > 0 {
             return Err(Error::task("no label belongs to any row").hint(format!(
                 "labels join by {}: their values must be the same",
-                joining.join(", ")
+                spoken()?.join(", ")
             )));
         }
         let lost = known.len() - met.len();

@@ -1,6 +1,6 @@
 //! Reads the tables of a port into units, groups and regimes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use arrow::array::{Array, BooleanArray, Float64Array, Int64Array, LargeStringArray};
 use fracture_science::identity;
@@ -12,8 +12,8 @@ use super::labels::Labels;
 use super::{CLUSTER, Measured, Reading, Sample, Side, TOLD, Unit, duplicates};
 use crate::read;
 
-/// The units, each row's unit, the key columns, and the hash of each unit under which groups are matched.
-type Units = (Codes, Vec<u32>, Vec<String>, Vec<u64>);
+/// The units, each row's unit, and the hash of each unit under which groups are matched.
+type Units = (Codes, Vec<u32>, Vec<u64>);
 
 /// Columns that never tell units apart.
 const WITHIN: [&str; 3] = ["regime", "draw", "sample"];
@@ -41,7 +41,7 @@ impl Measured {
             [] => None,
             labels => Some(Labels::join(views, labels)?),
         };
-        let (units, unit_of_row, keys, matched) = columns.units(views, rows, reading.apart)?;
+        let (units, unit_of_row, matched) = columns.units(views, rows, reading.apart)?;
         let regimes = Codes::of(&columns.regime);
         let (names, rank) = sorted_names(&columns.regime, &regimes);
         let mut order: Vec<usize> = (0..rows).collect();
@@ -53,7 +53,6 @@ impl Measured {
         if let Some(pair) = order.windows(2).find(|pair| place(pair[0]) == place(pair[1])) {
             return Err(duplicates::error(
                 views,
-                &keys,
                 [pair[0].min(pair[1]), pair[0].max(pair[1])],
                 reading,
             ));
@@ -105,6 +104,16 @@ impl Measured {
         }
         Ok(measured)
     }
+}
+
+/// The key columns that tell units apart.
+pub fn names(views: &[&View]) -> Vec<String> {
+    let mut names: Vec<String> = vec!["item".to_owned(), "axis".to_owned()];
+    let others: BTreeSet<&String> = views.iter().flat_map(|view| view.keys()).collect();
+    let others = others.into_iter().filter(|name| !WITHIN.contains(&name.as_str()));
+    names.extend(others.filter(|name| *name != "item" && *name != "axis").cloned());
+    names.retain(|name| read::has(views, name));
+    names
 }
 
 /// The values of a column, sorted, and for each code its place among them.
@@ -202,18 +211,9 @@ impl Columns {
         whole(self.sample.as_ref(), row)
     }
 
-    /// The units, each row's unit, the key columns that tell them apart, and for each unit the hash of all but `apart`.
+    /// The units, each row's unit, and for each unit the hash of all key columns but `apart`.
     fn units(&self, views: &[&View], rows: usize, apart: Option<&str>) -> Result<Units, Error> {
-        let mut names: Vec<String> = vec!["item".to_owned(), "axis".to_owned()];
-        let mut others: Vec<String> = views.iter().flat_map(|view| view.keys()).cloned().collect();
-        others.sort();
-        others.dedup();
-        names.extend(
-            others
-                .into_iter()
-                .filter(|name| !WITHIN.contains(&name.as_str()) && name != "item" && name != "axis"),
-        );
-        names.retain(|name| read::has(views, name));
+        let names = names(views);
         let mut columns = Vec::with_capacity(names.len());
         for name in &names {
             columns.extend(read::text(views, name)?);
@@ -236,7 +236,7 @@ impl Columns {
             identity(&parts)
         };
         let matched = codes.example.iter().map(matched).collect();
-        Ok((codes, of_row, names, matched))
+        Ok((codes, of_row, matched))
     }
 
     fn objectives(&self, rows: usize) -> (Vec<Option<String>>, Option<Codes>) {

@@ -7,7 +7,7 @@ mod parameters;
 mod tests;
 
 use fracture_cache::ColumnType;
-use fracture_stage::stage::{Need, Port, Work};
+use fracture_stage::stage::{Keys, Need, Port, Work};
 use fracture_stage::{
     Completeness, Context, Declaration, Error, Files, Kind, Manifest, Outputs, ParameterError, PortName, Schema,
     Schemas, Shape, Stage, describe_json, parse_parameters,
@@ -141,7 +141,7 @@ impl Stage for ThresholdStage {
         let port = |name: &str, needs| Port {
             name: name.to_owned(),
             needs,
-            keys: false,
+            keys: Keys::None,
             all: false,
         };
         let map = calibrate::MAP.iter().copied().chain(by.iter().map(String::as_str));

@@ -73,6 +73,31 @@ fn what_can_be_known_is_told_before_anything_runs() {
     insta::assert_snapshot!(told(&project, &ran));
 }
 
+/// What a model needs and is not there is shown where the pipeline says it.
+#[test]
+fn files_of_models_that_are_not_there() {
+    let project = Project::small();
+    let whole = fs::read_to_string(project.path(SPEC)).unwrap();
+    let planned = |from: &str, to: &str| {
+        project.write(SPEC, &whole.replacen(from, to, 1));
+        let told = project.fracture(&["plan", "--check", SPEC]).code(2).stderr;
+        assert!(told.contains(&format!("{SPEC}:")) && told.contains("^^^^^"), "{told}");
+        told
+    };
+    let template = planned(
+        "source: examples/models/pico-faker,",
+        "source: examples/models/pico-faker, chat_template: nope.jinja,",
+    );
+    assert!(template.contains("can not read `nope.jinja`"), "{template}");
+    let stage = "\nfigures:\n  ";
+    let encoder = "  more: { uses: embed, needs: answers, with: { model: examples/encoders/nope } }\n";
+    let encoder = planned(stage, &format!("{encoder}{stage}"));
+    assert!(encoder.contains("the encoder `nope` can not be used"), "{encoder}");
+    let judge = "  more: { uses: judge, needs: answers, with: { model: nope-at-all, kind: generative, template: harmbench } }\n";
+    let judge = planned(stage, &format!("{judge}{stage}"));
+    assert!(judge.contains("the judge `nope-at-all` can not be used"), "{judge}");
+}
+
 #[test]
 fn a_pipeline_that_is_not_there() {
     let project = Project::small();

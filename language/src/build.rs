@@ -2,6 +2,7 @@
 
 mod clash;
 mod prototype;
+mod recover;
 mod typing;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -31,7 +32,7 @@ pub struct Builder<'a> {
     /// Reads headers.
     pub files: &'a dyn Files,
     /// The project's root.
-    pub root: PathBuf,
+    pub root: Arc<PathBuf>,
     /// The models.
     pub models: Arc<BTreeMap<String, ModelSpec>>,
     /// The map under `models:` with its places.
@@ -54,6 +55,10 @@ pub struct Builder<'a> {
     failed: Vec<bool>,
     /// Connections between tasks so far.
     connections: usize,
+    /// Errors that leave no doubt about the columns and the constants of a task.
+    harmless: usize,
+    /// How often the right rest of wrong parameters was looked at.
+    mended: usize,
     schemas: HashMap<&'static str, Arc<Value>>,
     /// Values of columns that were looked up.
     values: Memo,
@@ -81,7 +86,7 @@ impl<'a> Builder<'a> {
         Self {
             stages,
             files: given.files,
-            root: given.root.to_owned(),
+            root: Arc::new(given.root.to_owned()),
             models: Arc::clone(given.models),
             written_models: given.written_models,
             vars: Arc::clone(given.vars),
@@ -95,6 +100,8 @@ impl<'a> Builder<'a> {
             of_stage: vec![Vec::new(); stages.len()],
             failed: vec![true; stages.len()],
             connections: 0,
+            harmless: 0,
+            mended: 0,
             schemas: HashMap::new(),
             values: Memo::default(),
         }
@@ -104,7 +111,7 @@ impl<'a> Builder<'a> {
     pub fn build(&mut self, order: &[usize]) {
         for &place in order {
             let stage = &self.stages[place];
-            let errors = self.sink.errors();
+            let errors = self.sink.errors() - self.harmless;
             let sound = stage.declaration.is_some_and(|kind| self.check_form(stage, kind));
             let ready = stage
                 .needs
@@ -113,7 +120,9 @@ impl<'a> Builder<'a> {
                 .all(|source| !self.failed[source.stage]);
             if ready && !stage.broken {
                 self.stage(place, sound);
-                self.failed[place] = !sound || self.sink.errors() > errors;
+                self.failed[place] = !sound || self.sink.errors() - self.harmless > errors;
+            } else {
+                self.alone(place);
             }
         }
         // Stages on a cycle are in no order; their parameters are checked all the same.
@@ -121,6 +130,7 @@ impl<'a> Builder<'a> {
         for place in (0..self.stages.len()).filter(|place| !ordered.contains(place)) {
             let stage = &self.stages[place];
             stage.declaration.map(|kind| self.check_form(stage, kind));
+            self.alone(place);
         }
     }
 
@@ -166,26 +176,32 @@ impl<'a> Builder<'a> {
         self.connections += arrows.sum::<usize>();
         let mut shared = Shared::new(stage, kind, self.stages);
         self.tasks.reserve(drafts.len());
-        for draft in drafts {
+        for draft in &drafts {
             // What is wrong with one task was said; the others are checked all the same.
             let _ = self.task(place, draft, &mut shared, sound);
+        }
+        if drafts.is_empty() {
+            self.alone(place);
+        }
+        if shared.lacking {
+            crate::templates::lacking(stage, &drafts, self.sink);
         }
     }
 
     /// Builds a task; `None` when something is wrong, which was said.
-    fn task(&mut self, place: usize, draft: Draft, shared: &mut Shared, sound: bool) -> Option<()> {
+    fn task(&mut self, place: usize, draft: &Draft, shared: &mut Shared, sound: bool) -> Option<()> {
         let stage = &self.stages[place];
-        let prototype = self.prototype(stage, &draft, shared, sound)?;
-        let constants = self.task_constants(stage, &draft, &shared.prototypes[prototype], shared);
-        let inputs = self.connected(&draft, shared);
-        self.check_values(stage, &draft, &shared.prototypes[prototype], &inputs);
+        let prototype = self.prototype(stage, draft, shared, sound)?;
+        let constants = self.task_constants(stage, draft, &shared.prototypes[prototype], shared);
+        let inputs = self.connected(draft, shared);
+        self.check_values(stage, draft, &shared.prototypes[prototype], &inputs);
         let shape = self.layouts.shape(&constants);
         let mut arriving = vec![prototype as Id, shape];
-        self.arriving(&draft, &mut arriving);
+        self.arriving(draft, &mut arriving);
         let layout = match shared.typed.get(&arriving) {
             Some(known) => *known,
             None => {
-                let layout = self.typed(stage, &shared.prototypes[prototype], &draft, &constants, shape);
+                let layout = self.typed(stage, &shared.prototypes[prototype], draft, &constants, shape);
                 shared.typed.insert(arriving, layout);
                 layout
             }
@@ -194,6 +210,7 @@ impl<'a> Builder<'a> {
             with,
             context,
             implementation,
+            ports,
             ..
         } = &shared.prototypes[prototype];
         let id = TaskId(self.tasks.len() as u32);
@@ -203,6 +220,7 @@ impl<'a> Builder<'a> {
             stage: place,
             declaration: Arc::clone(&shared.kind),
             implementation: Arc::clone(implementation),
+            ports: Arc::clone(ports),
             with: Arc::clone(with),
             context: Arc::clone(context),
             constants,
@@ -212,7 +230,7 @@ impl<'a> Builder<'a> {
         });
         self.alone.push(None);
         self.layout_of.push(layout);
-        self.variables.push(draft.variables);
+        self.variables.push(Arc::clone(&draft.variables));
         self.of_stage[place].push(id);
         Some(())
     }

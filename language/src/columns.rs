@@ -6,7 +6,9 @@ use fracture_cache::ColumnType;
 use fracture_stage::manifest::type_name;
 use fracture_stage::{Completeness, Declaration, Field, Need, Outputs, Port, Schema, Schemas, Shape};
 
+use crate::asked::Asked;
 use crate::diagnostic::{Diagnostic, Sink};
+use crate::lost::{self, Lost};
 use crate::names::{listing, nearest, suggestion};
 use crate::pipeline::{SourceRef, Task};
 use crate::share::ConstantShape;
@@ -24,6 +26,8 @@ pub struct Arrival {
     pub tables: Vec<Schema>,
     /// Where each source is named in the file.
     pub marks: Vec<Mark>,
+    /// The place of each source in the list that the port has.
+    pub places: Vec<usize>,
 }
 
 /// A table with the constants of its task as columns; a stored column of the same name wins.
@@ -104,36 +108,60 @@ pub fn outputs(
     }
 }
 
+/// Where the tables of a stage come from.
+#[derive(Clone, Copy)]
+pub struct Before<'a> {
+    /// The stages.
+    pub stages: &'a [StageDraft],
+    /// The tasks so far.
+    pub tasks: &'a [Task],
+}
+
 /// Reports every column that a port needs and that is not there.
 pub fn check_needs(
     stage: &StageDraft,
     port: &Port,
     arrivals: &[Arrival],
-    stages: &[StageDraft],
-    tasks: &[Task],
+    before: Before<'_>,
+    asked: &Asked<'_>,
     sink: &mut Sink,
 ) {
+    let Before { stages, tasks } = before;
     for arrival in arrivals.iter().filter(|arrival| arrival.port == port.name) {
         for (place, table) in arrival.tables.iter().enumerate() {
             for need in &port.needs {
                 let Some(problem) = problem(need, table) else { continue };
+                let by = asked.by(&port.name, &need.column);
+                // Where other parameters are wrong, the kind may not need by itself what it seems to.
+                if (asked.wrong.is_some() && by.is_empty()) || told_of_cases(stage, asked.kind, need) {
+                    continue;
+                }
                 let source = &arrival.sources[place];
                 let giver = stages[tasks[source.task.index()].stage].name.clone();
                 let giver = source
                     .output
                     .as_deref()
                     .map_or(giver.clone(), |output| format!("{giver}.{output}"));
-                let place = &arrival.marks[place];
+                let place = Asker {
+                    by: &by,
+                    needs: &arrival.marks[place],
+                };
                 sink.push(match problem {
                     Problem::Missing => {
-                        let dropped = dropped(&need.column, source, stages, tasks);
-                        missing(stage, need, table, &giver, place, dropped)
+                        let lost = lost::find(&need.column, source, stages, tasks);
+                        missing(stage, need, table, &giver, place, lost)
                     }
                     Problem::Type(found) => wrong_type(stage, need, found, &giver, place),
                 });
             }
         }
     }
+}
+
+/// Whether `check_cases` says it.
+fn told_of_cases(stage: &StageDraft, kind: Declaration, need: &Need) -> bool {
+    let cases = stage.with.get("cases").filter(|_| kind.cases);
+    cases.is_some_and(|cases| cases.entry(&need.column).is_some())
 }
 
 /// Reports every column that `cases` tells rows apart by and that is not there.
@@ -168,10 +196,29 @@ fn problem(need: &Need, table: &Schema) -> Option<Problem> {
 }
 
 /// Whether a column of one type can be read as another: numbers as numbers, vectors of any length where none is said.
-fn fits(wanted: ColumnType, found: ColumnType) -> bool {
+pub fn fits(wanted: ColumnType, found: ColumnType) -> bool {
     use ColumnType::{F32, F64, I64, U32, U64, Vector};
     let number = |kind| matches!(kind, I64 | U32 | U64 | F32 | F64);
     wanted == found || (number(wanted) && number(found)) || matches!((wanted, found), (Vector(0), Vector(_)))
+}
+
+/// Where a column is asked for.
+struct Asker<'a> {
+    /// The parameters that name it.
+    by: &'a [Mark],
+    /// Where the stage is named that does not give it.
+    needs: &'a Mark,
+}
+
+impl Asker<'_> {
+    /// The error at the parameter that asks, with where the table comes from, else there.
+    fn tell(&self, wrong: Diagnostic, label: String) -> Diagnostic {
+        let Some((first, others)) = self.by.split_first() else {
+            return wrong.at(self.needs, label);
+        };
+        let wrong = wrong.at(first, label).also(self.needs, "of this table");
+        others.iter().fold(wrong, |wrong, other| wrong.also(other, "and here"))
+    }
 }
 
 fn missing(
@@ -179,8 +226,8 @@ fn missing(
     need: &Need,
     table: &Schema,
     giver: &str,
-    mark: &Mark,
-    dropped: Option<(String, String)>,
+    place: Asker<'_>,
+    lost: Option<Lost>,
 ) -> Diagnostic {
     let column = &need.column;
     let what = if stage.figure { "figure" } else { "stage" };
@@ -189,46 +236,27 @@ fn missing(
     let found = Diagnostic::error(format!(
         "{what} `{name}` needs the column `{column}`, which `{giver}` does not give"
     ));
+    let columns = format!("the columns of `{giver}` are {}", listing(names()));
+    // A column that was there is spelt right.
+    if let Some(lost) = lost {
+        let found = place.tell(found, format!("`{giver}` has no `{column}`"));
+        return found
+            .also(&lost.mark, lost.label)
+            .hint(format!("{}; {columns}", lost.what));
+    }
     let label = match nearest(column, names()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("no `{column}` here"),
+        None => format!("`{giver}` has no `{column}`"),
     };
-    let mut hint = format!("the columns of `{giver}` are {}", listing(names()));
-    if let Some((holder, dropper)) = dropped {
-        hint = format!("`{holder}` has it, `{dropper}` does not keep it; {hint}");
-    }
-    found.at(mark, label).hint(hint)
+    place.tell(found, label).hint(columns)
 }
 
-/// The nearest stage before that has the column, and the one after it that drops it.
-fn dropped(column: &str, source: &SourceRef, stages: &[StageDraft], tasks: &[Task]) -> Option<(String, String)> {
-    let mut seen = HashSet::new();
-    let mut open = vec![source.task];
-    while let Some(task) = open.pop() {
-        for before in tasks[task.index()].inputs.iter().flat_map(|input| &input.sources) {
-            if !seen.insert(before.task) {
-                continue;
-            }
-            let producer = &tasks[before.task.index()];
-            let constant = producer.constants.iter().any(|one| one.name == column);
-            if constant || producer.schema.main.field(column).is_some() {
-                return Some((
-                    stages[producer.stage].name.clone(),
-                    stages[tasks[task.index()].stage].name.clone(),
-                ));
-            }
-            open.push(before.task);
-        }
-    }
-    None
-}
-
-fn wrong_type(stage: &StageDraft, need: &Need, found: ColumnType, giver: &str, mark: &Mark) -> Diagnostic {
+fn wrong_type(stage: &StageDraft, need: &Need, found: ColumnType, giver: &str, place: Asker<'_>) -> Diagnostic {
     let wanted = need.kind.map(type_name).unwrap_or_default();
     let (column, found) = (&need.column, type_name(found));
     let message = format!(
         "stage `{}` needs `{column}` as {wanted}, but `{giver}` gives it as {found}",
         stage.name
     );
-    Diagnostic::error(message).at(mark, format!("`{column}` is {found} here"))
+    place.tell(Diagnostic::error(message), format!("`{column}` is {found} there"))
 }

@@ -294,6 +294,11 @@ impl Sink {
         }
     }
 
+    /// Everything that was said so far, in that order.
+    pub fn said(self) -> Vec<Diagnostic> {
+        self.list
+    }
+
     /// How many errors there are; used to see whether a step went well.
     pub fn errors(&self) -> usize {
         self.errors

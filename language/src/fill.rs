@@ -4,12 +4,12 @@ use serde_json::{Map, Value};
 
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::matrix::Variable;
-use crate::names::suggestion;
 use crate::source::Mark;
 use crate::substitute::{follow, placed};
-use crate::tree::{Entry, Node, Piece, Tree, compact};
+use crate::tree::{Entry, HOLE, Node, Piece, Tree, compact};
 
-/// The parameters of a task as JSON; what is wrong goes to `sink`.
+/// The parameters of a task as JSON, [`HOLE`] where a template can not be filled. What is wrong goes to `sink`, but not that a
+/// variable is not there: which tasks lack it is told of all of them at once, by [`crate::templates::lacking`].
 pub fn fill(node: &Node, variables: &[Variable], sink: &mut Sink) -> Value {
     match &node.tree {
         Tree::Template(pieces) => match pieces.as_ref() {
@@ -17,11 +17,11 @@ pub fn fill(node: &Node, variables: &[Variable], sink: &mut Sink) -> Value {
                 Ok(Looked::Whole(variable)) => variable.binding.json.clone(),
                 Ok(Looked::Field(node)) => node.to_json(),
                 Err(wrong) => {
-                    sink.push(*wrong);
-                    Value::Null
+                    wrong.into_iter().for_each(|wrong| sink.push(*wrong));
+                    Value::String(HOLE.to_owned())
                 }
             },
-            pieces => Value::String(joined(pieces, variables, &node.mark, sink)),
+            pieces => Value::String(joined(pieces, variables, &node.mark, sink).unwrap_or_else(|| HOLE.to_owned())),
         },
         Tree::List(items) => Value::Array(items.iter().map(|item| fill(item, variables, sink)).collect()),
         Tree::Map(entries) => {
@@ -42,9 +42,9 @@ pub fn fill_marked(node: &Node, variables: &[Variable]) -> Node {
             [Piece::Matrix(fields, written)] => match lookup(fields, written, variables, &node.mark) {
                 Ok(Looked::Whole(variable)) => return placed(&variable.binding.node, &node.mark),
                 Ok(Looked::Field(found)) => return placed(found, &node.mark),
-                Err(_) => Tree::Null,
+                Err(_) => Tree::Unknown,
             },
-            pieces => Tree::Text(joined(pieces, variables, &node.mark, &mut sink)),
+            pieces => joined(pieces, variables, &node.mark, &mut sink).map_or(Tree::Unknown, Tree::Text),
         },
         Tree::List(items) => Tree::List(items.iter().map(|item| fill_marked(item, variables)).collect()),
         Tree::Map(entries) => {
@@ -59,11 +59,13 @@ pub fn fill_marked(node: &Node, variables: &[Variable]) -> Node {
     Node::new(tree, &node.mark)
 }
 
-fn joined(pieces: &[Piece], variables: &[Variable], mark: &Mark, sink: &mut Sink) -> String {
-    let mut text = String::new();
+/// A longer text; `None` when a piece can not be filled.
+fn joined(pieces: &[Piece], variables: &[Variable], mark: &Mark, sink: &mut Sink) -> Option<String> {
+    let mut text = Some(String::new());
+    let add = |text: &mut Option<String>, piece: &str| text.iter_mut().for_each(|text| text.push_str(piece));
     for piece in pieces {
         match piece {
-            Piece::Text(literal) => text.push_str(literal),
+            Piece::Text(literal) => add(&mut text, literal),
             Piece::Matrix(fields, written) => {
                 // A map with a name is its name inside a longer text.
                 let found = lookup(fields, written, variables, mark).map(|looked| match looked {
@@ -71,8 +73,11 @@ fn joined(pieces: &[Piece], variables: &[Variable], mark: &Mark, sink: &mut Sink
                     Looked::Field(node) => compact(&node.to_json()),
                 });
                 match found {
-                    Ok(found) => text.push_str(&found),
-                    Err(wrong) => sink.push(*wrong),
+                    Ok(found) => add(&mut text, &found),
+                    Err(wrong) => {
+                        wrong.into_iter().for_each(|wrong| sink.push(*wrong));
+                        text = None;
+                    }
                 }
             }
         }
@@ -85,20 +90,15 @@ enum Looked<'a> {
     Field(&'a Node),
 }
 
+/// What a reference means; the error is empty when there is no such variable.
 fn lookup<'a>(
     fields: &[String],
     written: &str,
     variables: &'a [Variable],
     mark: &Mark,
-) -> Result<Looked<'a>, Box<Diagnostic>> {
+) -> Result<Looked<'a>, Option<Box<Diagnostic>>> {
     let name = fields.first().map(String::as_str).unwrap_or_default();
-    let Some(variable) = variables.iter().find(|variable| *variable.name == *name) else {
-        let known = variables.iter().map(|variable| &*variable.name);
-        let wrong = Diagnostic::error(format!("`{written}`: there is no matrix variable `{name}` here"));
-        return Err(Box::new(
-            wrong.at(&mark.narrow(written), suggestion(name, known, "variables")),
-        ));
-    };
+    let variable = variables.iter().find(|variable| *variable.name == *name).ok_or(None)?;
     if fields.len() == 1 {
         return Ok(Looked::Whole(variable));
     }
@@ -110,5 +110,5 @@ fn lookup<'a>(
         &format!("matrix.{name}"),
         &mark.narrow(written),
     );
-    node.map(Looked::Field)
+    node.map(Looked::Field).map_err(Some)
 }

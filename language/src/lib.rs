@@ -9,6 +9,8 @@
 //! Every value knows its place until it is in a task, so that whatever is wrong can be shown where it was written. The
 //! crate knows no model, no Arrow compute and no scheduler; stage kinds come in as [`fracture_stage::Declaration`]s.
 
+mod alike;
+mod asked;
 mod build;
 mod columns;
 mod compile;
@@ -17,6 +19,7 @@ mod expand;
 mod fill;
 mod front;
 mod join;
+mod lost;
 mod matrix;
 mod names;
 mod order;
@@ -25,6 +28,7 @@ mod parameters;
 mod pipeline;
 mod place;
 mod reference;
+mod repair;
 mod scalar;
 mod schema;
 mod select;
@@ -34,6 +38,7 @@ mod spec;
 mod spread;
 mod stages;
 mod substitute;
+mod templates;
 mod timeout;
 mod tree;
 mod unused;

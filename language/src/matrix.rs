@@ -119,10 +119,17 @@ impl Matrix {
                 },
             }
         }
+        // Variables that can not be used are named rightly all the same.
+        let written = || {
+            node.entries()
+                .iter()
+                .map(|entry| entry.key.as_str())
+                .filter(|key| is_variable(key))
+        };
         for excluded in &matrix.exclude {
             for key in excluded.entries() {
-                if !matrix.variables.iter().any(|variable| *variable.name == *key.key) {
-                    let known = matrix.variables.iter().map(|variable| &*variable.name);
+                if !written().any(|name| name == key.key) {
+                    let known = written();
                     let wrong = Diagnostic::error(format!(
                         "`exclude` names `{}`, which is no variable of this matrix",
                         key.key
@@ -132,6 +139,26 @@ impl Matrix {
             }
         }
         (sink.errors() == errors && !unusable).then_some(matrix)
+    }
+
+    /// The names of all variables that a `matrix:` writes, usable or not; `None` when it is none that can be read.
+    pub fn written(node: &Node) -> Option<Vec<String>> {
+        let Tree::Map(entries) = &node.tree else { return None };
+        let mut names = Vec::new();
+        for entry in entries {
+            match (entry.key.as_str(), &entry.value.tree) {
+                ("exclude", _) => {}
+                ("include", Tree::List(items)) => {
+                    for item in items {
+                        let Tree::Map(keys) = &item.tree else { return None };
+                        names.extend(keys.iter().map(|key| key.key.clone()));
+                    }
+                }
+                ("include", _) => return None,
+                (name, _) => names.push(name.to_owned()),
+            }
+        }
+        Some(names)
     }
 
     /// An upper bound of the number of combinations, by multiplication.
@@ -217,6 +244,10 @@ impl Matrix {
         let text = compact(&key.value.to_json());
         variable.values.iter().find(|value| *value.text == *text).cloned()
     }
+}
+
+fn is_variable(key: &str) -> bool {
+    key != "include" && key != "exclude"
 }
 
 /// Whether a combination has the value that a key asks for; `None` when it has no such variable.

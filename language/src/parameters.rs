@@ -119,7 +119,7 @@ pub fn from_kind(error: &ParameterError, stage: &StageDraft, with: &Node) -> Dia
     Diagnostic::error(format!("{}: {}", subject(stage), error.message)).at(&at, label)
 }
 
-/// The stage or figure that is spoken of.
+/// ``stage `a` `` or ``figure `a` ``.
 pub fn subject(stage: &StageDraft) -> String {
     match stage.name.strip_prefix("figures.") {
         Some(name) => format!("figure `{name}`"),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fracture_stage::{Context, Declaration, Error, ModelSpec, Outputs, Schema, Stage};
+use fracture_stage::{Context, Declaration, Error, ModelSpec, Outputs, Port, Schema, Stage};
 use petgraph::graph::DiGraph;
 use serde_json::Value;
 
@@ -162,6 +162,8 @@ pub struct Task {
     pub declaration: Arc<Declaration>,
     /// Its implementation; tasks that differ only in what arrives share one.
     pub implementation: Arc<dyn Stage>,
+    /// The ports of its implementation.
+    pub ports: Arc<[Port]>,
     /// Its parameters after substitution; tasks with equal ones share them.
     pub with: Arc<Value>,
     /// What its implementation was built with; with `declaration` and `with` enough to build it again elsewhere.

@@ -57,6 +57,10 @@ pub struct Shared {
     pub typed: HashMap<Vec<Id>, Option<Id>>,
     /// The prototype by the addresses of the variables that matter to it; `None` as above.
     pub known: HashMap<Vec<usize>, Option<usize>>,
+    /// Some task has no value for a variable that its parameters name; it is told once all tasks are known.
+    pub lacking: bool,
+    /// How often the valid rest of wrong parameters was checked.
+    pub mended: usize,
     /// What arrived at the last task.
     pub connected: Option<(Inputs, Arc<[Connection]>)>,
     /// Names of variables that the parameters mention.
@@ -102,6 +106,8 @@ impl Shared {
             prototypes: Vec::new(),
             typed: HashMap::new(),
             known: HashMap::new(),
+            lacking: false,
+            mended: 0,
             connected: None,
             mentioned,
         }

@@ -9,6 +9,7 @@ use crate::front::Document;
 use crate::matrix::Matrix;
 use crate::names::suggestion;
 use crate::overlay::merge;
+use crate::parameters::subject;
 use crate::source::Mark;
 use crate::spread;
 use crate::timeout;
@@ -30,6 +31,10 @@ pub struct StageDraft {
     pub needs: Vec<NeedDraft>,
     /// Its matrix; `None` when it can not be used.
     pub matrix: Option<Matrix>,
+    /// The variables that its matrix names, usable or not; `None` when they can not be told.
+    pub written_variables: Option<Vec<String>>,
+    /// Whether everything that it needs is known.
+    pub needs_known: bool,
     /// `per:`.
     pub per: Vec<(String, Mark)>,
     /// Its parameters.
@@ -104,7 +109,10 @@ pub fn read(document: &Document, catalogue: &[Declaration], sink: &mut Sink) -> 
         let stage = &mut stages[place];
         match read {
             Some(needs) => stage.needs = needs,
-            None => stage.broken = true,
+            None => {
+                stage.broken = true;
+                stage.needs_known = false;
+            }
         }
     }
     unknown_defaults(section("defaults"), catalogue, sink);
@@ -168,6 +176,10 @@ fn stage(entry: &Entry, document: &Document, catalogue: &[Declaration], sink: &m
         ..kind
     });
     let (with, matrix) = spread::put(&entry.key, declaration, with, node.get("matrix"), sink);
+    let spec = document.spec.stages.get(&entry.key);
+    // A stage with a misspelt key may have meant a matrix.
+    let written_variables = matrix.as_ref().map_or(Some(Vec::new()), Matrix::written);
+    let written_variables = written_variables.filter(|_| spec.is_some());
     let matrix = match &matrix {
         Some(matrix) => Matrix::read(matrix, sink),
         None => Some(Matrix::default()),
@@ -176,7 +188,6 @@ fn stage(entry: &Entry, document: &Document, catalogue: &[Declaration], sink: &m
         (Some(timeout), Some(kind)) => timeout::put(with, timeout, own, &entry.key, kind, sink),
         _ => with,
     };
-    let spec = document.spec.stages.get(&entry.key);
     let mut draft = StageDraft {
         name: entry.key.clone(),
         mark: entry.mark.clone(),
@@ -186,6 +197,8 @@ fn stage(entry: &Entry, document: &Document, catalogue: &[Declaration], sink: &m
         needs: Vec::new(),
         broken: declaration.is_none() || matrix.is_none() || spec.is_none(),
         matrix,
+        written_variables,
+        needs_known: true,
         per: Vec::new(),
         with,
     };
@@ -253,6 +266,8 @@ fn figure(entry: &Entry, catalogue: &[Declaration], sink: &mut Sink) -> StageDra
         figure: true,
         needs: Vec::new(),
         matrix: Some(Matrix::default()),
+        written_variables: Some(Vec::new()),
+        needs_known: true,
         per: Vec::new(),
         with: Node::new(Tree::Map(own.cloned().chain([name]).collect()), &entry.value.mark),
         broken: declaration.is_none() || !matches!(entry.value.tree, Tree::Map(_)),
@@ -304,10 +319,55 @@ fn needs_of(
         // Said by the checks of form.
         return None;
     }
+    twice(stage, &read, stages, sink);
     if sink.errors() == errors {
         missing_ports(stage, &read, sink);
     }
     (sink.errors() == errors).then_some(read)
+}
+
+/// A list that has one table twice would double its rows; of two tables with one name the second would be lost.
+fn twice(stage: &StageDraft, needs: &[NeedDraft], stages: &[StageDraft], sink: &mut Sink) {
+    let name = |source: &Reference| {
+        let name = &stages[source.stage].name;
+        source
+            .output
+            .as_ref()
+            .map_or(name.clone(), |output| format!("{name}.{output}"))
+    };
+    let mut told = |source: &Reference, first: &Reference, message: String, hint: &str| {
+        let wrong = Diagnostic::error(format!("{}: {message}", subject(stage)));
+        let wrong = wrong.at(&source.mark, "again here").also(&first.mark, "first here");
+        sink.push(wrong.hint(hint));
+    };
+    for need in needs {
+        for (place, source) in need.sources.iter().enumerate() {
+            let same = |one: &&Reference| one.stage == source.stage && one.output == source.output;
+            if let Some(first) = need.sources[..place].iter().find(same) {
+                let message = format!("the list names `{}` twice", name(source));
+                told(source, first, message, "every row would be there twice: remove one");
+            }
+        }
+    }
+    for (place, need) in needs.iter().enumerate() {
+        let (Some(before), Some(source)) = (
+            needs[..place].iter().find(|one| one.port == need.port),
+            need.sources.first(),
+        ) else {
+            continue;
+        };
+        let Some(first) = before.sources.first() else { continue };
+        let message = match (first.stage, &first.output) == (source.stage, &source.output) {
+            true => format!("`{}` is needed twice", name(source)),
+            false => format!(
+                "`{}` and `{}` both go by the name `{}`",
+                name(first),
+                name(source),
+                need.port
+            ),
+        };
+        told(source, first, message, "give each a name: `needs: { NAME: stage }`");
+    }
 }
 
 /// A bare name or a list fills the first port; where ports have any name, each table goes by its own.

@@ -84,7 +84,7 @@ fn uses(
     let Some(task) = of_stage[other].first() else {
         return true;
     };
-    let ports = tasks[task.index()].implementation.ports();
+    let ports = &tasks[task.index()].ports;
     ports
         .iter()
         .any(|port| port.all || port.keys != Keys::None || port.needs.iter().any(|need| need.column == name))

@@ -25,6 +25,13 @@ pub struct Wanted {
     may_be_absent: bool,
 }
 
+impl Wanted {
+    /// Where they are said.
+    pub fn places(&self) -> impl Iterator<Item = &[PathPart]> {
+        self.named.any_of.iter().map(|(_, path)| path.as_slice())
+    }
+}
+
 /// The values that the parameters of a stage name; those of `cases` are looked up at the port `first`.
 pub fn wanted(with: &Value, kind: &Declaration, implementation: &dyn Stage, first: Option<&str>) -> Vec<Wanted> {
     let required = |named| Wanted {

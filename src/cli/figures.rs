@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use fracture_cache::digest::Bytes;
 use fracture_cache::{Artifact, Digest};
-use fracture_language::{Diagnostics, Pipeline};
+use fracture_language::{Diagnostics, Pipeline, TaskId};
 use fracture_stage::{Error, ErrorKind, PathPart};
 use serde_json::Value;
 
@@ -16,6 +16,7 @@ use super::SpecArgs;
 use super::failure::{Exit, Failure};
 use super::progress;
 use super::project::Project;
+use super::tables;
 use crate::engine::event::{Event, Sink};
 use crate::engine::lock::replace;
 use crate::engine::plan::Plan;
@@ -23,65 +24,86 @@ use crate::engine::views::Content;
 use crate::engine::{Workspace, store_error};
 use fracture_figure::{split_path, targets};
 
-/// Copies every figure whose result is there to its paths. Gives the names of the figures that were drawn.
-///
-/// # Errors
-/// When a path can not be written or leads outside the project.
-pub fn write_all(
-    pipeline: &Pipeline,
-    workspace: &Workspace,
-    plan: &Plan,
-    sink: &dyn Sink,
-) -> Result<Vec<String>, Error> {
-    let mut drawn = Vec::new();
-    let kept = LazyCell::new(|| Kept::new(pipeline, plan));
-    for task in &pipeline.tasks {
-        if !pipeline.stages[task.stage].figure {
-            continue;
-        }
-        let Some(result) = &plan.tasks[task.id.0 as usize].result else {
-            continue;
-        };
-        drawn.push(task.name.clone());
-        for (output, path) in targets(&task.with) {
-            let Some(spec) = result.output(Some(&output)) else {
+/// What the figures show, read and not yet written.
+#[derive(Default)]
+pub struct Drawn {
+    /// The figures whose results are there.
+    pub names: Vec<String>,
+    /// What each path holds.
+    files: Vec<(String, Vec<u8>)>,
+    /// Tables as the terminal shows them.
+    pub tables: Vec<String>,
+}
+
+impl Drawn {
+    /// Reads every figure whose result is there, and with `tables` what those that are tables show in a terminal.
+    ///
+    /// # Errors
+    /// The task of the first figure that can not be read, and why.
+    pub fn read(
+        pipeline: &Pipeline,
+        workspace: &Workspace,
+        plan: &Plan,
+        tables: bool,
+    ) -> Result<Self, (TaskId, Error)> {
+        let mut drawn = Self::default();
+        for task in pipeline.tasks.iter().filter(|task| pipeline.stages[task.stage].figure) {
+            let Some(result) = &plan.tasks[task.id.index()].result else {
                 continue;
             };
-            let Content::Other(artifact) = &spec.content else {
-                continue;
-            };
-            let files: Vec<(String, Digest<Bytes>, u64)> = match artifact {
-                Artifact::Blob(digest, size) => vec![(path, *digest, *size)],
-                // `split`: the names of the files fill the pattern.
-                Artifact::Tree(files) => files
-                    .iter()
-                    .map(|file| (split_path(&task.with, &path, &file.path), file.blob, file.size))
-                    .collect(),
-                Artifact::Table(_) => continue,
-            };
-            for (path, digest, size) in files {
-                kept.check(&path)?;
-                let changed = write(pipeline, workspace, &path, &digest, size)?;
-                sink.event(&Event::Figure { path, changed });
+            drawn.names.push(task.name.clone());
+            for (output, path) in targets(&task.with) {
+                let Some(spec) = result.output(Some(&output)) else {
+                    continue;
+                };
+                let Content::Other(artifact) = &spec.content else {
+                    continue;
+                };
+                let files: Vec<(String, Digest<Bytes>, u64)> = match artifact {
+                    Artifact::Blob(digest, size) => vec![(path, *digest, *size)],
+                    // `split`: the names of the files fill the pattern.
+                    Artifact::Tree(files) => files
+                        .iter()
+                        .map(|file| (split_path(&task.with, &path, &file.path), file.blob, file.size))
+                        .collect(),
+                    Artifact::Table(_) => continue,
+                };
+                for (path, digest, size) in files {
+                    let bytes = workspace.store.read_blob(&digest, size);
+                    let bytes = bytes.map_err(|error| (task.id, store_error(error)))?;
+                    drawn.files.push((path, bytes));
+                }
+            }
+            if tables {
+                let shown = tables::figure(task, workspace, plan).map_err(|error| (task.id, error))?;
+                drawn.tables.extend(shown);
             }
         }
+        Ok(drawn)
     }
-    Ok(drawn)
+
+    /// Writes the files that are absent or different.
+    ///
+    /// # Errors
+    /// When a path can not be written or leads outside the project.
+    pub fn write(&self, pipeline: &Pipeline, plan: &Plan, sink: &dyn Sink) -> Result<(), Error> {
+        let kept = LazyCell::new(|| Kept::new(pipeline, plan));
+        for (path, bytes) in &self.files {
+            kept.check(path)?;
+            let changed = write(pipeline, path, bytes)?;
+            let path = path.clone();
+            sink.event(&Event::Figure { path, changed });
+        }
+        Ok(())
+    }
 }
 
 /// Writes one file when it is absent or different; whether it was.
-fn write(
-    pipeline: &Pipeline,
-    workspace: &Workspace,
-    path: &str,
-    digest: &Digest<Bytes>,
-    size: u64,
-) -> Result<bool, Error> {
-    let bytes = workspace.store.read_blob(digest, size).map_err(store_error)?;
+fn write(pipeline: &Pipeline, path: &str, bytes: &[u8]) -> Result<bool, Error> {
     let full = pipeline.root.join(path);
     let changed = fs::read(&full).map_or(true, |old| old != bytes);
     if changed {
-        replace(&full, &bytes).map_err(|error| {
+        replace(&full, bytes).map_err(|error| {
             Error::new(ErrorKind::Store, format!("can not write the figure `{path}`"))
                 .cause(error)
                 .hint("the figure is in the store; free some space or change `to:`, then run again")
@@ -181,14 +203,15 @@ pub fn check_targets(pipeline: &Pipeline, plan: &Plan) -> Result<(), Failure> {
 pub fn redraw(args: &SpecArgs, json: bool) -> Result<Exit, Failure> {
     let (project, workspace, plan) = Project::planned(args)?;
     let sink = progress::reader(&project.pipeline, false, json);
-    let drawn = write_all(&project.pipeline, &workspace, &plan, sink.as_ref())?;
+    let drawn = Drawn::read(&project.pipeline, &workspace, &plan, false).map_err(|(_, error)| error)?;
+    drawn.write(&project.pipeline, &plan, sink.as_ref())?;
     let missing = project
         .pipeline
         .tasks
         .iter()
         .filter(|task| project.pipeline.stages[task.stage].figure);
     let missing: Vec<&str> = missing
-        .filter(|task| !drawn.contains(&task.name))
+        .filter(|task| !drawn.names.contains(&task.name))
         .map(|task| task.name.as_str())
         .collect();
     if missing.is_empty() {

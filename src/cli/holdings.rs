@@ -48,6 +48,9 @@ impl Holdings {
         let (mut names, mut used) = (HashMap::new(), HashMap::new());
         for (run, ended) in &runs {
             for task in &run.tasks {
+                if let Some(action) = task.incomplete {
+                    names.entry(action).or_insert_with(|| task.task.clone());
+                }
                 let Some(action) = task.action else { continue };
                 names.entry(action).or_insert_with(|| task.task.clone());
                 let last = used.entry(action).or_insert(*ended);

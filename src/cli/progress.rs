@@ -1,6 +1,9 @@
 //! Readers of the event stream: progress bars on a terminal, plain lines on a pipe, JSON lines for programs.
 
+mod bars;
+mod line;
 mod state;
+mod terminal;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -9,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use fracture_language::{Location, Pipeline};
 use fracture_stage::{Error, ErrorKind, Usage};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::failure::{error_json, printable};
 use crate::engine::event::{Event, Sink, Summary};
-use state::{StageState, stages, time_left};
+use bars::Bars;
+use state::{StageState, stages};
 
 /// How often a plain line tells how far a stage is.
 const EVERY: Duration = Duration::from_secs(5);
@@ -108,7 +111,8 @@ fn fetch_text(source: &str, file: &str, done: u64, total: u64) -> String {
 pub fn summary_text(summary: &Summary) -> String {
     let tasks = &summary.tasks;
     let rows = &summary.rows;
-    let mut text = format!("{} tasks: {} ran, {} cached", tasks.total, tasks.ran, tasks.cached);
+    let word = if tasks.total == 1 { "task" } else { "tasks" };
+    let mut text = format!("{} {word}: {} ran, {} cached", tasks.total, tasks.ran, tasks.cached);
     for (count, word) in [(tasks.failed, "failed"), (tasks.skipped, "skipped")] {
         if count > 0 {
             text.push_str(&format!(", {count} {word}"));
@@ -211,7 +215,8 @@ impl Sink for Lines {
                 for (stage, tasks) in left {
                     stages.entry(stage.clone()).or_default().tasks = *tasks;
                 }
-                Some(format!("{total} tasks, {cached} cached"))
+                let word = if *total == 1 { "task" } else { "tasks" };
+                Some(format!("{total} {word}, {cached} cached"))
             }
             Event::Finished {
                 task, rows, seconds, ..
@@ -265,149 +270,6 @@ impl Sink for Lines {
         };
         if let Some(line) = line {
             let _ = writeln!(std::io::stderr().lock(), "{line}");
-        }
-    }
-}
-
-/// Bars on a terminal, one a stage.
-struct Bars {
-    bars: MultiProgress,
-    stages: Mutex<BTreeMap<String, (StageState, ProgressBar)>>,
-    files: Mutex<BTreeMap<String, ProgressBar>>,
-}
-
-impl Bars {
-    fn new(pipeline: &Pipeline) -> Self {
-        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        let width = pipeline
-            .stages
-            .iter()
-            .map(|stage| stage.name.chars().count())
-            .max()
-            .unwrap_or(0)
-            .min(16);
-        // The message takes what is left of the line, so that no line breaks on a narrow terminal.
-        let template = format!("{{prefix:{width}!}} {{bar:12}} {{wide_msg}}");
-        let style = ProgressStyle::with_template(&template)
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("━╸─");
-        let bar = |(name, state): (String, StageState)| {
-            // Hidden until its stage starts: a stage whose results are there needs no bar.
-            let hidden = ProgressDrawTarget::hidden();
-            let bar = ProgressBar::with_draw_target(Some(state.tasks.max(1)), hidden)
-                .with_style(style.clone())
-                .with_prefix(printable(&name));
-            (name, (state, bar))
-        };
-        Self {
-            stages: Mutex::new(stages(pipeline).into_iter().map(bar).collect()),
-            files: Mutex::default(),
-            bars,
-        }
-    }
-
-    fn show(&self, stage: &str, change: impl FnOnce(&mut StageState)) {
-        let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((state, bar)) = stages.get_mut(stage) else {
-            return;
-        };
-        if bar.is_hidden() {
-            *bar = self.bars.add(bar.clone());
-        }
-        change(state);
-        // A task whose result was lost meanwhile is done twice.
-        state.done = state.done.min(state.tasks);
-        let rows = state.rows_in_all();
-        let rows_left = rows > state.rows_done;
-        let (position, length) = if rows > 0 && rows_left {
-            (state.rows_done, rows)
-        } else {
-            (state.done, state.tasks)
-        };
-        bar.set_length(length.max(1));
-        bar.set_position(position);
-        let mut message = format!("{} of {} tasks", state.done, state.tasks);
-        if state.rows > 0 {
-            message.push_str(&format!(", {}", state.rows_text()));
-        }
-        if rows_left && let Some(left) = time_left(state) {
-            message.push_str(&format!(", {left} left"));
-        }
-        bar.set_message(message);
-        if state.done == state.tasks {
-            bar.abandon();
-        }
-    }
-}
-
-impl Bars {
-    /// A bar for a file that comes from a hub, gone when it is whole.
-    fn fetch(&self, source: &str, file: &str, done: u64, total: u64) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = format!("{source} {file}");
-        if done < total {
-            let begin = || {
-                let style = ProgressStyle::with_template("{bar:12} {wide_msg}");
-                let style = style
-                    .unwrap_or_else(|_| ProgressStyle::default_bar())
-                    .progress_chars("━╸─");
-                self.bars.add(ProgressBar::new(total).with_style(style))
-            };
-            let bar = files.entry(key.clone()).or_insert_with(begin);
-            bar.set_position(done);
-            let (done, total) = (size_text(done), size_text(total));
-            let speed = size_text(bar.per_sec() as u64);
-            bar.set_message(format!("{done} of {total}, {speed}/s, {}", printable(&key)));
-        } else {
-            if let Some(bar) = files.remove(&key) {
-                bar.finish_and_clear();
-            }
-            let _ = self.bars.println(fetch_text(source, file, done, total));
-        }
-    }
-}
-
-impl Sink for Bars {
-    fn event(&self, event: &Event) {
-        match event {
-            Event::Planned { left, .. } => {
-                let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-                for (stage, tasks) in left {
-                    if let Some((state, _)) = stages.get_mut(stage) {
-                        state.tasks = *tasks;
-                    }
-                }
-            }
-            Event::Rows {
-                stage,
-                rows,
-                reused,
-                unit,
-                ..
-            } => {
-                self.show(stage, |state| state.rows_arrive(*rows, *reused, unit));
-            }
-            Event::Progress { stage, rows, units } => self.show(stage, |state| state.progress(*rows, *units)),
-            Event::Fetch {
-                source,
-                file,
-                done,
-                total,
-            } => self.fetch(source, file, *done, *total),
-            Event::Started { stage, .. } => self.show(stage, |_| {}),
-            Event::Cached { stage, .. } => self.show(stage, |state| {
-                state.done += 1;
-                state.adopted += 1;
-            }),
-            Event::Finished { stage, .. } => self.show(stage, |state| state.done += 1),
-            Event::Done { summary } => {
-                let _ = self.bars.println(summary_text(summary));
-            }
-            other => {
-                if let Some(text) = said(other) {
-                    let _ = self.bars.println(text);
-                }
-            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `run`.
 
 use std::collections::BTreeSet;
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,8 +10,9 @@ use fracture_stage::{Error, ErrorKind};
 use serde_json::json;
 
 use super::failure::{Exit, Failure};
+use super::figures::{self, Drawn};
 use super::project::{Project, shown};
-use super::{RunArgs, fetch, figures, leave, print, progress, runs, tables};
+use super::{RunArgs, fetch, leave, print, progress, runs};
 use crate::engine::event::{Event, Sink as _};
 use crate::engine::lock::Lock;
 use crate::engine::plan::{Plan, State};
@@ -65,15 +67,28 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
         offline: args.offline,
         only: project.select(&args.only)?.into_iter().collect::<BTreeSet<_>>(),
         who: runs::surroundings().who,
-        stop_at_once: fracture_command::stop_at_once,
+        stop_at_once,
         patience,
         began,
     };
     let lacking = lacking(pipeline, &plan, &options.only);
     let record = runs::Recording::begin(pipeline, &workspace, args.trace.as_deref())?;
     let sink = record.readers(reader.as_ref());
-    let outcomes = run_pipeline(pipeline, &workspace, plan, &options, &sink)?;
-    let drawn = figures::write_all(pipeline, &workspace, &outcomes.plan, &sink)?;
+    // What is damaged shows when it is read, and is mended while the run goes on.
+    let mut drawn = Ok(Drawn::default());
+    let mut look = |plan: &Plan| match Drawn::read(pipeline, &workspace, plan, !json) {
+        Ok(read) => {
+            drawn = Ok(read);
+            Ok(())
+        }
+        Err((id, error)) => {
+            drawn = Err(error.clone());
+            Err((id, error))
+        }
+    };
+    let outcomes = run_pipeline(pipeline, &workspace, plan, &options, &sink, &mut look)?;
+    let drawn = drawn?;
+    drawn.write(pipeline, &outcomes.plan, &sink)?;
     if locked && args.spec.set.is_empty() {
         projects::register_unchanged(&workspace.store, &lock_path)?;
     } else {
@@ -103,7 +118,9 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
         }
         print(&format!("{told}\n"))?;
     } else {
-        tables::print_figures(pipeline, &workspace, &outcomes.plan, &drawn)?;
+        for table in &drawn.tables {
+            print(&format!("{table}\n"))?;
+        }
     }
     // The events have told each failure already.
     let failed = outcomes
@@ -122,6 +139,14 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Exit, Failure> {
     };
     leave((project, outcomes));
     Ok(exit)
+}
+
+/// The second interruption: nothing is waited for. What the shell writes next is on a line of its own.
+fn stop_at_once() {
+    fracture_command::stop_at_once();
+    if std::io::stderr().is_terminal() {
+        eprintln!();
+    }
 }
 
 /// The selected tasks that can not run, each with the first task that it needs, that is not selected and has no result.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fracture_language::Pipeline;
+use fracture_language::Task;
 use fracture_stage::Error;
 use serde_json::Value;
 
@@ -30,7 +30,7 @@ pub fn show(args: &ShowArgs, json: bool) -> Result<Exit, Failure> {
             serde_json::to_string_pretty(&Value::Array(rows)).unwrap_or_default()
         )
     } else {
-        display(&batch, args.rows.unwrap_or(ROWS))?
+        display(&batch, args.rows.unwrap_or(ROWS))
     };
     print(&text)?;
     Ok(Exit::Done)
@@ -59,13 +59,9 @@ pub fn export(args: &ExportArgs, json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn display(batch: &arrow::record_batch::RecordBatch, rows: usize) -> Result<String, Failure> {
+fn display(batch: &arrow::record_batch::RecordBatch, rows: usize) -> String {
     let width = terminal_width();
-    Ok(printable(&fracture_table::display(
-        std::slice::from_ref(batch),
-        rows,
-        width,
-    )))
+    printable(&fracture_table::display(std::slice::from_ref(batch), rows, width))
 }
 
 /// The width of the terminal on stdout; wide when it is a pipe.
@@ -126,24 +122,23 @@ pub fn outputs(project: &Project, plan: &Plan, name: &str) -> Result<Vec<Arc<Out
     Ok(outputs)
 }
 
-/// Prints the tables that `plot: table` figures show.
-pub fn print_figures(pipeline: &Pipeline, workspace: &Workspace, plan: &Plan, drawn: &[String]) -> Result<(), Failure> {
-    for task in &pipeline.tasks {
-        let table = task.with.get("plot").and_then(Value::as_str) == Some("table");
-        if !table || !pipeline.stages[task.stage].figure || !drawn.contains(&task.name) {
-            continue;
-        }
-        let sources = task.inputs.iter().flat_map(|connection| &connection.sources);
-        let outputs: Option<Vec<Arc<OutputSpec>>> = sources
-            .map(|source| {
-                let result = plan.tasks[source.task.0 as usize].result.as_ref()?;
-                result.output(source.output.as_deref()).cloned()
-            })
-            .collect();
-        let Some(outputs) = outputs else { continue };
-        let batch = join(&outputs, None, workspace)?;
-        let shown = fracture_figure::terminal_table(&task.with, &batch)?;
-        print(&format!("{}\n", display(&shown, ROWS)?))?;
+/// The table that a figure `plot: table` shows, as a terminal shows it; `None` for other figures and where it is not there.
+///
+/// # Errors
+/// When what it shows can not be read.
+pub fn figure(task: &Task, workspace: &Workspace, plan: &Plan) -> Result<Option<String>, Error> {
+    if task.with.get("plot").and_then(Value::as_str) != Some("table") {
+        return Ok(None);
     }
-    Ok(())
+    let sources = task.inputs.iter().flat_map(|connection| &connection.sources);
+    let outputs: Option<Vec<Arc<OutputSpec>>> = sources
+        .map(|source| {
+            let result = plan.tasks[source.task.index()].result.as_ref()?;
+            result.output(source.output.as_deref()).cloned()
+        })
+        .collect();
+    let Some(outputs) = outputs else { return Ok(None) };
+    let batch = join(&outputs, None, workspace)?;
+    let shown = fracture_figure::terminal_table(&task.with, &batch)?;
+    Ok(Some(display(&shown, ROWS)))
 }

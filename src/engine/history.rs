@@ -82,6 +82,9 @@ pub struct TaskRun {
     pub fate: Fate,
     /// Seconds it took; 0 when it was not executed.
     pub seconds: f64,
+    /// The action under which a table with failed rows is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<Digest<Action>>,
 }
 
 /// A run.
@@ -126,6 +129,8 @@ struct TaskTold<'a> {
     action: Option<Digest<Action>>,
     fate: Fate,
     seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incomplete: Option<Digest<Action>>,
 }
 
 /// The tasks of a run, written one by one: there may be a hundred thousand of them.
@@ -179,11 +184,13 @@ impl Serialize for Tasks<'_> {
             let action = planned.result.as_ref().map(|result| result.action);
             let otherwise = if action.is_some() { Fate::Cached } else { Fate::Skipped };
             let (fate, seconds) = self.fates.get(&task.name).copied().unwrap_or((otherwise, 0.0));
+            let failed = planned.action.as_ref().filter(|_| fate == Fate::Failed);
             TaskTold {
                 task: &task.name,
                 action,
                 fate,
                 seconds,
+                incomplete: failed.map(|known| known.0),
             }
         }))
     }

@@ -72,46 +72,30 @@ fn own_parts(manifest: &mut dyn Manifest, stage: &dyn Stage, files: &[FileKey]) 
     }
 }
 
-/// A key before its inputs are added, and the ports at which they arrive.
-type Begun = (KeyHasher, Arc<[Port]>);
-
 /// The tasks of a plan share implementations: each is walked over once, and what arrives is added to that.
 #[derive(Default)]
 pub struct RecipeKeys {
-    /// By the addresses of implementation and files, which the pipeline and the plan hold.
-    begun: HashMap<(usize, usize), Begun>,
-    /// The ports of the implementation before: those of one kind mostly read the same.
-    ports: Option<Arc<[Port]>>,
+    /// Keys before their inputs are added, by the addresses of implementation and files, which the pipeline and the plan
+    /// hold.
+    begun: HashMap<(usize, usize), KeyHasher>,
 }
 
 impl RecipeKeys {
     /// The recipe key of a task: known before anything runs. Inputs count by their recipes.
     pub fn recipe(&mut self, task: &Task, files: &Files, inputs: &[(&str, Vec<RecipeInput<'_>>)]) -> Digest<Recipe> {
-        let stage = task.implementation.as_ref();
         let begin = || {
             let mut hasher = KeyHasher::new("recipe");
-            own_parts(&mut hasher, stage, files);
-            (hasher, stage.ports())
+            own_parts(&mut hasher, task.implementation.as_ref(), files);
+            hasher
         };
-        let finish = |(mut hasher, ports): (KeyHasher, &[Port])| {
-            recipe_inputs(&mut hasher, ports, inputs);
-            hasher.finish()
+        let mut hasher = if Arc::strong_count(&task.implementation) == 1 {
+            begin()
+        } else {
+            let both = (Arc::as_ptr(&task.implementation).addr(), Arc::as_ptr(files).addr());
+            self.begun.entry(both).or_insert_with(begin).clone()
         };
-        if Arc::strong_count(&task.implementation) == 1 {
-            let (hasher, ports) = begin();
-            return finish((hasher, &ports));
-        }
-        let both = (Arc::as_ptr(&task.implementation).addr(), Arc::as_ptr(files).addr());
-        let last = &mut self.ports;
-        let (hasher, ports) = self.begun.entry(both).or_insert_with(|| {
-            let (hasher, ports) = begin();
-            let ports = match last {
-                Some(last) if **last == *ports => Arc::clone(last),
-                _ => Arc::clone(last.insert(ports.into())),
-            };
-            (hasher, ports)
-        });
-        finish((hasher.clone(), ports))
+        recipe_inputs(&mut hasher, &task.ports, inputs);
+        hasher.finish()
     }
 }
 

@@ -71,7 +71,10 @@ pub struct Outcomes {
     pub interrupted: bool,
 }
 
-/// Runs what is missing of a plan.
+/// Reads what the figures of a plan show, or says of which task that can not be done.
+pub type Look<'a> = dyn FnMut(&Plan) -> Result<(), (TaskId, Error)> + 'a;
+
+/// Runs what is missing of a plan. `look` is called when all is done, and again when what it could not read was made anew.
 ///
 /// # Errors
 /// When the store fails; what failed of single tasks is in the outcomes.
@@ -81,6 +84,7 @@ pub fn run(
     plan: Plan,
     options: &RunOptions,
     sink: &dyn Sink,
+    look: &mut Look<'_>,
 ) -> Result<Outcomes, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -88,7 +92,7 @@ pub fn run(
         .build()
         .map_err(|error| Error::new(ErrorKind::Environment, "can not start the scheduler").cause(error))?;
     let dispatcher = Dispatcher::new(pipeline, workspace, plan, options, sink);
-    let outcomes = runtime.block_on(dispatcher.run());
+    let outcomes = runtime.block_on(dispatcher.run(look));
     // Whatever a second Ctrl-C left behind is not waited for.
     runtime.shutdown_background();
     outcomes
@@ -225,7 +229,7 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    async fn run(mut self) -> Result<Outcomes, Error> {
+    async fn run(mut self, look: &mut Look<'_>) -> Result<Outcomes, Error> {
         let Some(mut receiver) = self.receiver.take() else {
             return Err(Error::internal("a dispatcher runs once"));
         };
@@ -241,7 +245,10 @@ impl<'a> Dispatcher<'a> {
             self.start_sessions();
             self.abandon();
             if self.busy == 0 && self.ready.is_empty() && self.neighbours.waiting.is_empty() {
-                break;
+                match look(&self.plan) {
+                    Err((id, error)) if self.mend_figure(id, &error)? => continue,
+                    _ => break,
+                }
             }
             tokio::select! {
                 Some(message) = receiver.recv() => {

@@ -99,6 +99,62 @@ fn files_of_models_that_are_not_there() {
 }
 
 #[test]
+fn all_that_is_wrong_with_a_stage_at_once() {
+    let project = Project::small();
+    project.edit(SPEC, |text| {
+        text.replace("prompts/safety.jsonl", "prompts/safty.jsonl, limti: 3")
+            .replace("prompts/harmlessness.jsonl", "prompts/harmlesness.jsonl")
+            .replace("cue: fine-tuning,", "cue: fine-tunin,")
+            .replace(
+                "by: [model, axis, decoder]",
+                "by: [model, axis, decoder, regime]\n      confidence: 95",
+            )
+            .replace("model: ${matrix.model}\n", "\n")
+    });
+    let told = project.fracture(&["plan", SPEC]).code(2).stderr;
+    for wrong in [
+        "unknown key `limti`",
+        "pool `safety`",
+        "pool `harmlessness`",
+        "there is no cue family `fine-tunin`",
+        "the key `model` is missing",
+        "`regime` tells the rows of one pair apart",
+        "95 is out of range",
+    ] {
+        assert!(told.contains(wrong), "{wrong}: {told}");
+    }
+    assert_eq!(told.matches("error: ").count(), 7, "{told}");
+}
+
+#[test]
+fn a_wrong_parameter_is_told_without_what_follows_from_it() {
+    for (right, wrong) in [
+        ("cue: fine-tuning,", "ceu: fine-tuning,"),
+        (
+            "path: examples/prompts/safety.jsonl",
+            "pth: examples/prompts/safety.jsonl",
+        ),
+        ("text: completion ", "text: 5 "),
+        ("unsafe: [comply]", "unsafe: comply"),
+        ("harm: \"${vars.harm}\"", "harmm: 4"),
+        ("harm: \"${vars.harm}\"", "harm: four"),
+        ("by: [model, axis, decoder]", "by: decoder"),
+        ("model: ${matrix.model}", "model: ${matrix.modl}"),
+        ("decoder: ${matrix.decoder}", "decoder: { temperatur: 0 }"),
+        ("pico-faker:  { source:", "pico-faker:  { source: 5, sourc:"),
+    ] {
+        let project = Project::small();
+        project.edit(SPEC, |text| {
+            assert!(text.contains(right), "{right}");
+            text.replace(right, wrong)
+        });
+        let told = project.fracture(&["plan", SPEC]).code(2).stderr;
+        let most = if right.contains("pico") { 2 } else { 1 };
+        assert_eq!(told.matches("error: ").count(), most, "{wrong}: {told}");
+    }
+}
+
+#[test]
 fn a_pipeline_that_is_not_there() {
     let project = Project::small();
     let ran = project.fracture(&["run", "pipelines/nothing.yaml"]).code(2);

@@ -141,6 +141,44 @@ fn damage_far_above_a_new_reader_is_mended_in_the_same_run() {
 }
 
 #[test]
+fn damage_that_only_figures_meet_is_mended_in_the_same_run() {
+    let project = Project::shipped();
+    project.write("own.csv", "item,x\na,1\nb,2\n");
+    project.write(
+        "own.yaml",
+        "version: 1\nname: own\nstages:\n  s: { uses: load, with: { path: own.csv } }\n  q: { uses: query, needs: s, \
+         with: { sql: 'SELECT item, x + 1 AS x FROM s' } }\nfigures:\n  \
+         shown: { plot: table, from: q, to: shown.csv }\n",
+    );
+    project.fracture(&["run", "own.yaml"]).ok();
+    let file = project.path("shown.csv");
+    let text = fs::read(&file).unwrap();
+    // The figure's own object, and the table that the terminal shows. Nothing else reads either.
+    assert_eq!(flip_objects(&project), 3);
+    fs::remove_file(&file).unwrap();
+    let mended = project.fracture(&["run", "own.yaml"]).ok();
+    assert_eq!(mended.stderr.matches(AGAIN).count(), 3, "{}", mended.stderr);
+    assert!(mended.stdout.contains("a     2\nb     3\n"), "{}", mended.stdout);
+    assert_eq!(fs::read(&file).unwrap(), text);
+    // With --json only the file is looked at.
+    assert_eq!(flip_objects(&project), 3);
+    let summary = project.fracture(&["run", "own.yaml", "--json"]).ok().json();
+    assert_eq!(count(&summary, "tasks", "ran"), 3, "{summary}");
+    let summary = project.fracture(&["run", "own.yaml", "--json"]).ok().json();
+    assert_eq!(count(&summary, "tasks", "ran"), 0, "{summary}");
+    assert_eq!(fs::read(&file).unwrap(), text);
+    // What can not be mended is told: the table's source is gone.
+    flip_objects(&project);
+    fs::remove_file(project.path("own.csv")).unwrap();
+    let failed = project.fracture(&["run", "own.yaml"]);
+    assert!(
+        failed.code != 0 && failed.stderr.contains("own.csv"),
+        "{}",
+        failed.stderr
+    );
+}
+
+#[test]
 fn a_truncated_checkpoint_is_named_before_anything_runs() {
     let project = Project::small();
     let weights = project.path("examples/models/pico-faker/model.safetensors");

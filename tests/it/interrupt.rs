@@ -192,3 +192,38 @@ fn a_kill_takes_the_program_along_and_the_next_run_sweeps_its_folder() {
     assert_eq!(again.code(), Some(1));
     assert_eq!(programs.folders(), 0);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_next_run_kills_what_the_program_of_a_killed_run_had_started() {
+    // In a session of its own, so that no signal to a group reaches it.
+    let program = "test -e $AT/pid && exit 0; setsid sh -c \"echo \\$\\$ > $AT/grandchild; exec sleep 300\" & \
+                   while ! test -s $AT/grandchild; do sleep 0.01; done; echo $$ > $AT/pid; while :; do sleep 1; done";
+    let mut programs = Programs::started(program);
+    programs.send(Signal::KILL);
+    assert_eq!(programs.ended(), None);
+    let number = std::fs::read_to_string(programs.project.path("grandchild")).unwrap();
+    let grandchild = Pid::from_raw(number.trim().parse().unwrap()).unwrap();
+    assert!(is_at_work(grandchild), "the system does not pass death on");
+    // One that only stands in the folder belongs to somebody else.
+    let folders = std::fs::read_dir(programs.project.path("tmp")).unwrap();
+    let folder = folders.map(|entry| entry.unwrap().path().join("work")).next().unwrap();
+    let mut guest = std::process::Command::new("sleep")
+        .arg("300")
+        .current_dir(folder)
+        .spawn()
+        .unwrap();
+    let mut again = Programs::command(&programs.project);
+    let told = String::from_utf8(again.stderr(Stdio::piped()).output().unwrap().stderr).unwrap();
+    // What the program waited for may be there still.
+    assert!(told.contains("killed ") && told.contains("had left running"), "{told}");
+    let asked = Instant::now();
+    while is_at_work(grandchild) {
+        assert!(asked.elapsed() < Duration::from_secs(10), "it goes on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(is_at_work(Pid::from_child(&guest)));
+    guest.kill().unwrap();
+    guest.wait().unwrap();
+    assert_eq!(programs.folders(), 0);
+}

@@ -118,6 +118,29 @@ fn what_a_generative_judge_lacks_is_told_before_the_run() {
     }
 }
 
+#[test]
+fn what_a_generative_judge_can_not_be_asked_is_told_by_the_plan() {
+    let project = Project::small();
+    for (with, told) in [
+        ("votes: 2, temperature: 0", "at temperature 0 every vote is the same"),
+        (
+            "max_length: 254",
+            "max_length of 254 is more than the 253 tokens that the judge's context of 256 leaves to prompts",
+        ),
+        (
+            "votes: 2, max_new_tokens: 300",
+            "answers of 300 tokens leave no room for a prompt in the judge's context of 256",
+        ),
+    ] {
+        pipeline(&project, &format!("{ASKED}, {with}"));
+        let planned = project.fracture(&["plan", SPEC]).code(2);
+        assert!(planned.stderr.contains(told), "{with}:\n{}", planned.stderr);
+    }
+    // One vote at temperature 0 is the greedy answer.
+    pipeline(&project, &format!("{ASKED}, votes: 1, temperature: 0"));
+    run(&project);
+}
+
 /// What canaries scored is remembered in the store; a judge that scores them otherwise stops the run.
 #[test]
 fn a_judge_that_drifted_stops_the_run_and_names_the_canary() {

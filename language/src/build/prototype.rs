@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
-use fracture_stage::{Context, Declaration, ParameterError, Shape, Stage};
+use fracture_stage::{Context, Declaration, MatrixValue, ParameterError, Shape, Stage};
 use serde_json::Value;
 
+use super::recover::Look;
 use super::{Builder, first_need};
 use crate::expand::Draft;
 use crate::fill::{fill, fill_marked};
-use crate::matrix::Variable;
+use crate::matrix::{Variable, task_name};
 use crate::parameters::{self, check_parameters};
 use crate::pipeline::ConstantColumn;
+use crate::repair::Wrong;
 use crate::share::{Prototype, Shared};
 use crate::stages::StageDraft;
+
+/// Of a stage's tasks with wrong parameters, what is right is looked at for so many: those of others are mostly the same.
+const MENDED: usize = 8;
 
 impl Builder<'_> {
     /// What a task shares with those of equal parameters; `None` when something is wrong with these.
@@ -40,19 +45,24 @@ impl Builder<'_> {
         &mut self,
         stage: &StageDraft,
         draft: &Draft,
-        shared: &Shared,
+        shared: &mut Shared,
         sound: bool,
     ) -> Option<Prototype> {
-        let with = self.parameters(stage, *shared.kind, draft, shared.constant.as_ref())?;
-        // Parameters that are known to be wrong are not built from; those of other tasks are checked all the same.
-        if !sound {
-            return None;
-        }
+        let kind = *shared.kind;
+        let (with, wrong) = self.parameters(stage, kind, draft, shared, sound);
         let context = Arc::new(self.context(draft));
-        let implementation: Arc<dyn Stage> = match (shared.kind.build)(&with, &context) {
+        let built = match wrong.is_empty() {
+            true => (kind.build)(&with, &context).map_err(|wrong| {
+                self.refuse(stage, draft, &wrong);
+                wrong.iter().map(|one| Wrong::value(&one.path)).collect()
+            }),
+            false => Err(wrong),
+        };
+        let implementation: Arc<dyn Stage> = match built {
             Ok(built) => Arc::from(built),
             Err(wrong) => {
-                self.refuse(stage, draft, &wrong);
+                // Parameters that are known to be wrong are not built from; the others are checked all the same.
+                self.mend(stage, draft, shared, &with, &context, &wrong);
                 return None;
             }
         };
@@ -71,21 +81,21 @@ impl Builder<'_> {
         })
     }
 
-    pub(super) fn parameters(
+    /// The parameters of a task, and what is known to be wrong with them, which was said.
+    fn parameters(
         &mut self,
         stage: &StageDraft,
         kind: Declaration,
         draft: &Draft,
-        constant: Option<&Arc<Value>>,
-    ) -> Option<Arc<Value>> {
-        if let Some(constant) = constant {
-            return Some(Arc::clone(constant));
+        shared: &mut Shared,
+        sound: bool,
+    ) -> (Arc<Value>, Vec<Wrong>) {
+        if let Some(constant) = shared.constant.as_ref().filter(|_| sound) {
+            return (Arc::clone(constant), self.unknown(constant));
         }
-        let errors = self.sink.errors();
         let with = fill(&stage.with, &draft.variables, self.sink);
-        if self.sink.errors() > errors {
-            return None;
-        }
+        let unknown = self.unknown(&with);
+        shared.lacking |= !unknown.is_empty();
         let schema = self.parameter_schema(kind);
         let violations = check_parameters(&with, &schema, kind);
         if !violations.is_empty() {
@@ -93,9 +103,36 @@ impl Builder<'_> {
             for violation in &violations {
                 self.sink.push(parameters::diagnostic(violation, stage, &marked));
             }
-            return None;
         }
-        Some(Arc::new(with))
+        let wrong = violations.iter().map(Wrong::violation);
+        let wrong = wrong.chain(unknown).collect();
+        (Arc::new(with), wrong)
+    }
+
+    /// Checks what is right of a task's parameters.
+    fn mend(
+        &mut self,
+        stage: &StageDraft,
+        draft: &Draft,
+        shared: &mut Shared,
+        with: &Value,
+        context: &Context,
+        wrong: &[Wrong],
+    ) {
+        shared.mended += 1;
+        if shared.mended > MENDED {
+            return;
+        }
+        let look = Look {
+            stage,
+            kind: *shared.kind,
+            context,
+            marked: fill_marked(&stage.with, &draft.variables),
+            arrivals: self.arrivals(stage, draft),
+            inputs: self.connected(draft, shared),
+            task: task_name(&stage.name, &draft.variables),
+        };
+        self.go_on(&look, with, wrong);
     }
 
     pub(super) fn refuse(&mut self, stage: &StageDraft, draft: &Draft, wrong: &[ParameterError]) {
@@ -108,14 +145,15 @@ impl Builder<'_> {
     pub(super) fn context(&self, draft: &Draft) -> Context {
         let own = || draft.variables.iter().filter(|one| draft.own.contains(&one.name));
         Context {
-            root: self.root.clone(),
+            root: Arc::clone(&self.root),
             models: Arc::clone(&self.models),
             vars: Arc::clone(&self.vars),
             matrix: own()
-                .map(|one| (one.name.to_string(), one.binding.json.clone()))
-                .collect(),
-            matrix_names: own()
-                .map(|one| (one.name.to_string(), Value::String(one.text.to_string())))
+                .map(|one| MatrixValue {
+                    name: Arc::clone(&one.name),
+                    text: Arc::clone(&one.text),
+                    value: one.binding.json.clone(),
+                })
                 .collect(),
         }
     }

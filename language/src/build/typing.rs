@@ -7,13 +7,16 @@ use fracture_stage::{Error, ErrorKind, Files, Forgotten, Noting, Schema, Schemas
 use serde_json::Value;
 
 use super::Builder;
-use crate::columns::{Arrival, arriving, check_needs, first, outputs};
+use super::recover::Look;
+use crate::asked::Asked;
+use crate::columns::{Arrival, Before, arriving, check_needs, first, outputs};
 use crate::diagnostic::Diagnostic;
 use crate::expand::{Arrow, Draft};
 use crate::fill::fill_marked;
 use crate::matrix::task_name;
 use crate::pipeline::{Connection, ConstantColumn, SourceRef};
 use crate::place::Written;
+use crate::repair::Wrong;
 use crate::share::{ConstantShape, Id, Prototype};
 use crate::stages::StageDraft;
 use crate::values::{Known, check};
@@ -29,11 +32,14 @@ impl Builder<'_> {
         inputs: &[Connection],
     ) {
         let marked = || fill_marked(&stage.with, &draft.variables);
+        let errors = self.sink.errors();
         let known = Known {
             tasks: &self.tasks,
             memo: &self.values,
         };
         check(stage, &prototype.wanted, inputs, &known, &marked, self.sink);
+        // The columns of the task are known all the same.
+        self.harmless += self.sink.errors() - errors;
     }
 
     /// Adds what tells the tables that arrive apart: of each need the layouts and the places of its sources, each once.
@@ -71,8 +77,23 @@ impl Builder<'_> {
         let kind = stage.declaration?;
         let implementation = prototype.implementation.as_ref();
         let arrivals = self.arrivals(stage, draft);
+        let marked = || fill_marked(&stage.with, &draft.variables);
+        let asked = Asked {
+            kind,
+            with: &prototype.with,
+            context: &prototype.context,
+            marked: &marked,
+            wrong: None,
+        };
+        let before = Before {
+            stages: self.stages,
+            tasks: &self.tasks,
+        };
         for port in prototype.ports.iter() {
-            check_needs(stage, port, &arrivals, self.stages, &self.tasks, self.sink);
+            check_needs(stage, port, &arrivals, before, &asked, self.sink);
+        }
+        for (need, arrival) in stage.needs.iter().zip(&arrivals) {
+            crate::alike::check(stage, kind, need, &prototype.ports, arrival, before, self.sink);
         }
         if kind.cases {
             crate::columns::check_cases(stage, first(kind, &arrivals), self.sink);
@@ -80,13 +101,13 @@ impl Builder<'_> {
         let inputs = arriving(&arrivals);
         let with = prototype.with.as_ref();
         let own = implementation.schema(&inputs, self.files).or_else(|error| {
-            let asked = asked(&error, implementation, &inputs, self.files);
+            let paths = paths(&error, implementation, &inputs, self.files);
             let name = task_name(&stage.name, &draft.variables);
             self.files
                 .remembered(&Forgotten {
                     task: &name,
                     kind: kind.name,
-                    asked: &asked,
+                    asked: &paths,
                     with,
                     context: &prototype.context,
                 })
@@ -95,7 +116,18 @@ impl Builder<'_> {
         let own = match own {
             Ok(own) => own,
             Err(error) => {
+                let wrong = [Wrong::value(&error.parameter)];
                 self.unfit(stage, draft, with, error);
+                let look = Look {
+                    stage,
+                    kind,
+                    context: &prototype.context,
+                    marked: marked(),
+                    arrivals,
+                    inputs: Arc::default(),
+                    task: task_name(&stage.name, &draft.variables),
+                };
+                self.go_on(&look, with, &wrong);
                 return None;
             }
         };
@@ -130,6 +162,7 @@ impl Builder<'_> {
                 sources: Vec::new(),
                 tables: Vec::new(),
                 marks: Vec::new(),
+                places: Vec::new(),
             };
             for ((task, place), layout) in self.distinct(arrows) {
                 let source = &need.sources[place as usize];
@@ -142,6 +175,7 @@ impl Builder<'_> {
                     constants: Arc::default(),
                 });
                 arrival.marks.push(source.mark.clone());
+                arrival.places.push(place as usize);
             }
             arrivals.push(arrival);
         }
@@ -162,7 +196,7 @@ impl Builder<'_> {
 }
 
 /// The paths of the pipeline that a stage asks for before it fails, when it fails over a file.
-fn asked(error: &Error, stage: &dyn Stage, inputs: &Schemas, files: &dyn Files) -> Vec<String> {
+pub(super) fn paths(error: &Error, stage: &dyn Stage, inputs: &Schemas, files: &dyn Files) -> Vec<String> {
     if error.kind != ErrorKind::Input {
         return Vec::new();
     }

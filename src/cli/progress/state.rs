@@ -12,6 +12,8 @@ pub struct StageState {
     pub tasks: u64,
     /// Those that are done.
     pub done: u64,
+    /// Those that failed.
+    pub failed: u64,
     /// Of these the ones whose result turned out to be there, which bring no rows.
     pub adopted: u64,
     /// Tasks whose rows are known.
@@ -38,14 +40,34 @@ impl StageState {
         (self.units > 0 && seconds > 0.2).then(|| self.units as f64 / seconds)
     }
 
-    /// How far its rows are.
-    pub fn rows_text(&self) -> String {
+    /// A task starts. A task whose result was lost meanwhile is done twice.
+    pub fn begin(&mut self) {
+        self.tasks += u64::from(self.is_over());
+    }
+
+    /// Whether nothing of it is left to do.
+    pub fn is_over(&self) -> bool {
+        self.done + self.failed >= self.tasks
+    }
+
+    /// Whether rows are not there that are counted on.
+    pub fn rows_left(&self) -> bool {
+        self.rows_in_all() > self.rows_done
+    }
+
+    /// Its rows, and what is between their numbers: `50 of ~400`.
+    pub fn rows_short(&self, between: &str) -> String {
         let about = if self.known + self.adopted < self.tasks {
             "~"
         } else {
             ""
         };
-        let mut text = format!("{} of {about}{} rows", self.rows_done, self.rows_in_all());
+        format!("{}{between}{about}{}", self.rows_done, self.rows_in_all())
+    }
+
+    /// How far its rows are.
+    pub fn rows_text(&self) -> String {
+        let mut text = self.rows_short(" of ") + " rows";
         if self.reused > 0 {
             text.push_str(&format!(", {} reused", self.reused));
         }

@@ -83,6 +83,11 @@ impl Neighbours {
         })
     }
 
+    /// Whether somebody looked.
+    pub(super) fn is_open(&self) -> bool {
+        self.claims.is_some()
+    }
+
     /// Whether something waits for others.
     pub(super) fn waits(&self) -> bool {
         !self.waiting.is_empty() || !self.asleep.is_empty()

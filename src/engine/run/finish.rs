@@ -48,6 +48,9 @@ impl Dispatcher<'_> {
         }
         let record = published.record;
         if record.incomplete {
+            // By it the run's record names what the store holds of this task.
+            let parts = self.begun.get(&id).map(|begun| begun.parts.to_vec());
+            self.plan.tasks[id.index()].action = Some(Box::new((record.action, parts.unwrap_or_default())));
             let error = Error::task(format!("rows of `{}` failed", task.name))
                 .cause(record.notes.last().cloned().unwrap_or_default())
                 .hint("run again: only those rows are tried again; if they fail again, the cause above says what to look at");

@@ -1,6 +1,7 @@
 //! Lost objects in the middle of a run. What a table holds is looked at when it is read, so damage may be met by a task
 //! whose input was counted on: the damaged object is then set aside, the task that made it goes back to the queue, and the
-//! reader waits for it. Each object is made again at most once a run.
+//! reader waits for it. Each object is made again at most once a run. Figures are read when all is done; what they lack goes
+//! the same way.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -90,11 +91,7 @@ impl Dispatcher<'_> {
         let Some(objects) = self.read_by(task) else {
             return false;
         };
-        let lost: HashSet<_> = objects
-            .iter()
-            .filter(|(digest, size)| !self.workspace.store.contains(digest, *size))
-            .map(|(digest, _)| *digest)
-            .collect();
+        let lost = self.lost(&objects);
         // One that was made again after this task began is worth another try as well.
         let reasons = objects.iter().map(|(digest, _)| *digest);
         let reasons = reasons.filter(|digest| lost.contains(digest) || self.mending.objects.contains(digest));
@@ -133,19 +130,52 @@ impl Dispatcher<'_> {
         true
     }
 
+    /// Sends the task of a figure back that could not be read, or those that made the tables it shows. Gives whether it did:
+    /// otherwise the error stands.
+    pub(super) fn mend_figure(&mut self, id: TaskId, error: &Error) -> Result<bool, Error> {
+        if error.kind != ErrorKind::Store || self.stopping() || self.workspace.store.is_read_only() {
+            return Ok(false);
+        }
+        let pipeline = Arc::clone(&self.pipeline);
+        let task = &pipeline.tasks[id.index()];
+        let own = self.result(id).map(|result| {
+            let outputs = result.outputs().iter().map(|(_, spec)| &spec.content);
+            outputs.flat_map(objects_of).collect::<Vec<_>>()
+        });
+        let own = self.lost(&own.unwrap_or_default());
+        let makers = if own.is_empty() {
+            let shown = self.read_by(task).unwrap_or_default();
+            self.makers(task, &self.lost(&shown)).unwrap_or_default()
+        } else {
+            own.into_iter().map(|digest| (id, digest)).collect()
+        };
+        let again = |(_, digest): &(TaskId, _)| self.mending.objects.contains(digest);
+        if makers.is_empty() || makers.iter().any(again) {
+            return Ok(false);
+        }
+        self.meet()?;
+        for (maker, digest) in makers {
+            self.mending.objects.insert(digest);
+            if self.status[maker.index()] == Status::Done {
+                self.send_back(maker);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Those of some objects that are not there.
+    fn lost(&self, objects: &[(Digest<Bytes>, u64)]) -> HashSet<Digest<Bytes>> {
+        let gone = objects
+            .iter()
+            .filter(|(digest, size)| !self.workspace.store.contains(digest, *size));
+        gone.map(|(digest, _)| *digest).collect()
+    }
+
     /// The objects of the tables and files that a task reads.
     fn read_by(&self, task: &Task) -> Option<Vec<(Digest<Bytes>, u64)>> {
         let inputs = inputs_from(task, |id| self.result(id))?;
-        let mut objects = Vec::new();
-        for spec in inputs.iter().flat_map(|(_, specs)| specs) {
-            match &spec.content {
-                Content::Layers(layers) => objects.extend(layers.iter().map(|table| (table.blob, table.size))),
-                Content::Other(artifact) => {
-                    objects.extend(artifact.objects().map(|(digest, size)| (*digest, size)));
-                }
-            }
-        }
-        Some(objects)
+        let contents = inputs.iter().flat_map(|(_, specs)| specs).map(|spec| &spec.content);
+        Some(contents.flat_map(objects_of).collect())
     }
 
     /// For each lost object a task above this one that made it; `None` when one has none that is known.
@@ -217,5 +247,13 @@ impl Dispatcher<'_> {
         let sources = task.inputs.iter().flat_map(|connection| &connection.sources);
         let sources = sources.map(|source| source.task);
         sources.filter(|id| self.status[id.index()] != Status::Done).collect()
+    }
+}
+
+/// The objects that hold what a reader of an output sees.
+fn objects_of(content: &Content) -> Vec<(Digest<Bytes>, u64)> {
+    match content {
+        Content::Layers(layers) => layers.iter().map(|table| (table.blob, table.size)).collect(),
+        Content::Other(artifact) => artifact.objects().map(|(digest, size)| (*digest, size)).collect(),
     }
 }

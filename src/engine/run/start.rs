@@ -59,9 +59,7 @@ impl Dispatcher<'_> {
                 ready.map_err(|error| in_task(error, task))?;
             }
         }
-        self.neighbours = Neighbours::open(&self.workspace.store, &self.options.who, self.options.patience)?;
-        // Others may have come, recorded and gone since the records were opened.
-        self.workspace.records.refresh().map_err(store_error)?;
+        self.meet()?;
         for task in &pipeline.tasks {
             let index = task.id.0 as usize;
             if self.status[index] != Status::Waiting {
@@ -74,6 +72,16 @@ impl Dispatcher<'_> {
                 self.status[index] = Status::Ready;
                 self.ready.insert(task.id);
             }
+        }
+        Ok(())
+    }
+
+    /// Looks at who else is at work, before something is computed.
+    pub(super) fn meet(&mut self) -> Result<(), Error> {
+        if !self.neighbours.is_open() {
+            self.neighbours = Neighbours::open(&self.workspace.store, &self.options.who, self.options.patience)?;
+            // Others may have come, recorded and gone since the records were opened.
+            self.workspace.records.refresh().map_err(store_error)?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@
 mod files;
 mod input;
 mod mapped;
+mod orphans;
 mod output;
 mod parameters;
 mod process;

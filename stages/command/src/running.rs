@@ -14,6 +14,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
+use crate::orphans;
+
 /// How the names of folders begin.
 const PREFIX: &str = "fracture-command-";
 
@@ -80,7 +82,7 @@ pub fn forget(group: Pid) {
 }
 
 /// Lets the program be killed when this process is killed without a chance to do it. What the program itself started is
-/// not: the system knows no such thing.
+/// not: the system knows no such thing, and a later process has to do it ([`orphans`]).
 #[cfg(target_os = "linux")]
 fn die_with_us(command: &mut Command) {
     use rustix::process::{getppid, set_parent_process_death_signal};
@@ -107,14 +109,20 @@ pub struct Place {
 }
 
 impl Place {
-    /// Makes it where TMPDIR says.
+    /// Makes it where TMPDIR says. The first one ends what killed processes left behind, and says so.
     ///
     /// # Errors
     /// The system's.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(note: &dyn Fn(&str)) -> io::Result<Self> {
         static SWEPT: Once = Once::new();
         let parent = std::env::temp_dir();
-        SWEPT.call_once(|| sweep(&parent));
+        SWEPT.call_once(|| match sweep(&parent) {
+            0 => {}
+            1 => note("killed a process that a program of an earlier run, itself killed, had left running"),
+            many => note(&format!(
+                "killed {many} processes that programs of earlier runs, themselves killed, had left running"
+            )),
+        });
         let whole = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
         running().folders.push(whole.path().to_owned());
         // It gets its name only when it is locked: a sweep takes one that is not for that of a dead process.
@@ -138,8 +146,9 @@ impl Drop for Place {
     }
 }
 
-/// Removes the folders of processes that are no more.
-fn sweep(parent: &Path) {
+/// Removes the folders of processes that are no more, and kills what still runs on them. Gives how many that were.
+fn sweep(parent: &Path) -> usize {
+    let mut killed = 0;
     let ours = rustix::process::getuid().as_raw();
     let named = |name: &OsStr| name.to_str().is_some_and(|name| name.starts_with(PREFIX));
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
@@ -150,10 +159,12 @@ fn sweep(parent: &Path) {
         }
         let abandoned = File::open(entry.path().join(OWNER)).is_ok_and(|owner| owner.try_lock().is_ok());
         if abandoned {
+            killed += orphans::kill(&entry.path());
             // What can not be removed does no harm to this run.
             fs::remove_dir_all(entry.path()).ok();
         }
     }
+    killed
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ impl Whole for Command {
 impl Command {
     fn execute(&self, inputs: &Inputs, open: &Open<'_>, passed: &Passed) -> Result<Product, Error> {
         open.check()?;
-        let folder = Folder::new()?;
+        let folder = Folder::new(&|message| (open.note)(message))?;
         files::place(&self.parameters.files, open.files, &folder.work)?;
         input::write(inputs, self.parameters.reads, &folder.input)?;
         let run: Vec<&str> = self.parameters.run.iter().map(|Argument(text)| text.as_str()).collect();
@@ -242,13 +242,13 @@ struct Folder {
 }
 
 impl Folder {
-    fn new() -> Result<Self, Error> {
+    fn new(note: &dyn Fn(&str)) -> Result<Self, Error> {
         let failed = |error: io::Error| {
             Error::new(ErrorKind::Environment, "no folder for the program can be made")
                 .cause(error)
                 .hint("it is made where TMPDIR says; is there room left?")
         };
-        let whole = Place::new().map_err(failed)?;
+        let whole = Place::new(note).map_err(failed)?;
         // Programs may ask for the real path of where they are.
         let root = fs::canonicalize(whole.path()).map_err(failed)?;
         let inside = |name: &str| -> Result<PathBuf, Error> {

@@ -114,15 +114,39 @@ pub struct ModelSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Context {
     /// The project's root: paths in parameters are relative to it. A hint for finding files, never part of a key.
-    pub root: PathBuf,
+    pub root: Arc<PathBuf>,
     /// The pipeline's models by name, shared by all its tasks.
     pub models: Arc<BTreeMap<String, ModelSpec>>,
     /// The pipeline's `vars`, shared by all its tasks.
     pub vars: Arc<Map<String, Value>>,
-    /// The values of this stage's own matrix variables for this task.
-    pub matrix: Map<String, Value>,
-    /// The names of those values: for a named map the name, else the value as text.
-    pub matrix_names: Map<String, Value>,
+    /// The values of this stage's own matrix variables for this task. Every task of a large pipeline has some: no map is
+    /// made of them before one is asked for.
+    pub matrix: Vec<MatrixValue>,
+}
+
+/// The value of a matrix variable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MatrixValue {
+    /// The variable's name.
+    pub name: Arc<str>,
+    /// What the value is called: for a named map the name, else the value as text.
+    pub text: Arc<str>,
+    /// What `${matrix.NAME}` gives.
+    pub value: Value,
+}
+
+impl Context {
+    /// The values of the matrix by the names of its variables.
+    pub fn matrix_values(&self) -> Map<String, Value> {
+        let value = |one: &MatrixValue| (one.name.to_string(), one.value.clone());
+        self.matrix.iter().map(value).collect()
+    }
+
+    /// What the value of a variable is called.
+    pub fn matrix_name(&self, variable: &str) -> Option<&str> {
+        let value = self.matrix.iter().find(|one| &*one.name == variable)?;
+        Some(&value.text)
+    }
 }
 
 /// A step of a path into parameters.

@@ -15,6 +15,7 @@ pub mod named;
 pub mod names;
 pub mod numbers;
 pub mod order;
+pub mod retry_after;
 pub mod schema;
 pub mod source;
 pub mod stage;
@@ -23,7 +24,7 @@ pub mod view;
 pub mod yields;
 
 pub use declaration::{
-    Context, Declaration, ModelSpec, ParameterError, PathPart, PortName, Shape, Spread, parse_parameters,
+    Context, Declaration, MatrixValue, ModelSpec, ParameterError, PathPart, PortName, Shape, Spread, parse_parameters,
 };
 pub use error::{Error, ErrorKind};
 pub use executor::{Executor, Outcome, Payload, Progress, Request, RowError, Ticket, Usage};

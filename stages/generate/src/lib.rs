@@ -7,12 +7,14 @@
 //! nothing else: see [`engine`].
 
 pub mod adapter;
+pub mod bounded;
 pub mod cache;
 pub mod checkpoint;
 pub mod config;
 pub mod decoder;
 pub mod engine;
 pub mod gguf;
+pub mod jinja;
 mod kernel;
 pub mod ops;
 pub mod raw;

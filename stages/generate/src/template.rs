@@ -1,24 +1,25 @@
 //! Chat templates, rendered as `transformers` renders them: Jinja with `trim_blocks` and `lstrip_blocks`, Python's
 //! string methods, `raise_exception`, `strftime_now` and a `tojson` that escapes nothing.
 //!
-//! Templates come with checkpoints, so they run with fuel and an output limit, and reach nothing outside.
+//! Templates come with checkpoints, so they run within limits ([`crate::jinja`]) and reach nothing outside.
 
 mod methods;
 mod python;
 mod source;
 
+use crate::bounded;
+use crate::jinja::{Failure, Jinja, OUTPUT_LIMIT};
 use fracture_stage::Error;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use minijinja::{AutoEscape, UndefinedBehavior};
 pub use python::Date;
 use std::collections::BTreeMap;
-use std::io;
 
 /// Instructions that one rendering may take.
 const FUEL: u64 = 20_000_000;
-/// Bytes that one rendering may give.
-const OUTPUT_LIMIT: usize = 16 << 20;
+/// What a template is called that nobody named.
+const SHOWN: &str = "the chat template";
 /// A system text that no template writes by itself.
 const PROBE: &str = "fracture-probe-c41f";
 
@@ -56,7 +57,9 @@ pub enum Ending {
 /// A compiled chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    jinja: Jinja,
+    /// What errors call it.
+    shown: String,
     special: BTreeMap<String, String>,
     has_system: bool,
     uses_date: bool,
@@ -68,23 +71,25 @@ impl ChatTemplate {
     /// # Errors
     /// A syntax error.
     pub fn new(source: &str, special: BTreeMap<String, String>, date: Date) -> Result<Self, Error> {
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        let syntax = syntax.map_err(|cause| Error::internal("the template engine's syntax").cause(cause))?;
-        environment.set_syntax(syntax);
-        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_fuel(Some(FUEL));
-        python::install(&mut environment, date);
-        environment
-            .add_template_owned("chat", source::prepared(source))
-            .map_err(|cause| {
-                Error::input("the chat template has a syntax error")
-                    .cause(format!("{cause:#}"))
-                    .hint("give another one as the model's `chat_template:`")
-            })?;
+        let prepared = source::prepared(source);
+        let jinja = Jinja::compile("chat", prepared, bounded::TEMPLATE, move |environment| {
+            let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
+            environment.set_syntax(syntax);
+            environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+            environment.set_auto_escape_callback(|_| AutoEscape::None);
+            environment.set_fuel(Some(FUEL));
+            python::install(environment, date);
+            Ok(())
+        });
+        let jinja = jinja.map_err(|failure| match failure {
+            Failure::Exceeded(_) => refused(failure, SHOWN),
+            Failure::Template(_) => Error::input("the chat template has a syntax error")
+                .cause(failure.to_string())
+                .hint("give another one as the model's `chat_template:`"),
+        })?;
         let mut template = Self {
-            environment,
+            jinja,
+            shown: SHOWN.to_owned(),
             special,
             has_system: true,
             uses_date: source.contains("strftime_now"),
@@ -92,6 +97,13 @@ impl ChatTemplate {
         let probe = [Message::new("system", PROBE), Message::new("user", "x")];
         template.has_system = template.fill(&probe, true).is_ok_and(|text| text.contains(PROBE));
         Ok(template)
+    }
+
+    /// The same template, called this in errors: `the chat template of MODEL`.
+    #[must_use]
+    pub fn named(mut self, shown: String) -> Self {
+        self.shown = shown;
+        self
     }
 
     /// The template has a place for a system message.
@@ -151,24 +163,28 @@ impl ChatTemplate {
     }
 
     fn fill(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Error> {
-        let failed = |cause: minijinja::Error| {
-            let cause = cause.detail().map_or_else(|| format!("{cause:#}"), str::to_owned);
-            Error::input("the chat template refused a conversation")
-                .cause(cause)
-                .hint("change the messages, or give another template as the model's `chat_template:`")
-        };
         let mut context: BTreeMap<String, Value> = self.special.iter().map(|(k, v)| (k.clone(), v.into())).collect();
         let turn = |m: &Message| Value::from_pairs([("role", m.role.as_str()), ("content", m.content.as_str())]);
         context.insert("messages".to_owned(), messages.iter().map(turn).collect());
         context.insert("add_generation_prompt".to_owned(), add_generation_prompt.into());
         context.insert("tools".to_owned(), Value::from(()));
         context.insert("documents".to_owned(), Value::from(()));
-        let template = self.environment.get_template("chat").map_err(failed)?;
-        let mut output = Limited(Vec::new());
-        template
-            .render_captured_to(Value::from_pairs(context), &mut output)
-            .map_err(failed)?;
-        String::from_utf8(output.0).map_err(|cause| Error::internal("a template gave no text").cause(cause))
+        self.jinja
+            .render(Value::from_pairs(context))
+            .map_err(|failure| refused(failure, &self.shown))
+    }
+}
+
+/// Why a template gave no text; `shown` is what it is called.
+fn refused(failure: Failure, shown: &str) -> Error {
+    let hint = "give another template as the model's `chat_template:`";
+    match failure {
+        Failure::Exceeded(limit) => Error::input(format!("{shown} takes too much to render a conversation"))
+            .cause(limit)
+            .hint(hint),
+        Failure::Template(error) => Error::input("the chat template refused a conversation")
+            .cause(error.detail().map_or_else(|| format!("{error:#}"), str::to_owned))
+            .hint(format!("change the messages, or {hint}")),
     }
 }
 
@@ -191,26 +207,6 @@ fn fold_system(messages: &[Message]) -> Option<Vec<Message>> {
         }
     }
     Some(rest)
-}
-
-/// A buffer that refuses to grow beyond the limit.
-struct Limited(Vec<u8>);
-
-impl io::Write for Limited {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > OUTPUT_LIMIT {
-            return Err(io::Error::other(format!(
-                "the template gave more than {} MB",
-                OUTPUT_LIMIT >> 20
-            )));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

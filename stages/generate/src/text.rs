@@ -109,7 +109,8 @@ impl Text {
             false => None,
         };
         let template = compile(template, special.clone(), options)
-            .map_err(|error| error.context(format!("{place}: the chat template cannot be used")))?;
+            .map_err(|error| error.context(format!("{place}: the chat template cannot be used")))?
+            .map(|template| template.named(format!("the chat template for {place}")));
         let clean_up = config
             .get("clean_up_tokenization_spaces")
             .and_then(Value::as_bool)
@@ -137,7 +138,8 @@ impl Text {
             eos: ends,
             clean_up: side.clean_up,
             template: compile(side.template, side.special, options)
-                .map_err(|error| error.context(format!("{place}: the chat template cannot be used")))?,
+                .map_err(|error| error.context(format!("{place}: the chat template cannot be used")))?
+                .map(|template| template.named(format!("the chat template for {place}"))),
         })
     }
 

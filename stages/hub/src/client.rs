@@ -4,9 +4,9 @@
 use std::fmt;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use fracture_stage::{Error, ErrorKind};
+use fracture_stage::{Error, ErrorKind, retry_after};
 use hf_hub::api::sync::{Api, ApiBuilder};
 use hf_hub::{Cache, Repo};
 use serde_json::Value;
@@ -151,12 +151,14 @@ impl Client {
                 hub = Some(headers.clone());
             }
             if !(300..400).contains(&status) || status == 304 {
-                let wait = headers.get("retry-after").and_then(|value| value.parse().ok());
+                let wait = headers
+                    .get("retry-after")
+                    .and_then(|value| retry_after::parse(value, SystemTime::now()));
                 if !(200..300).contains(&status) {
                     return Err(Refusal::Status {
                         status,
                         code: headers.get("x-error-code").map(|code| self.word(code)),
-                        wait: wait.map(Duration::from_secs),
+                        wait,
                     });
                 }
                 let hub = hub.unwrap_or_else(|| headers.clone());

@@ -80,7 +80,7 @@ impl Prompt {
             .collect();
         let around = Surroundings {
             vars: context.vars.clone(),
-            matrix: context.matrix.clone(),
+            matrix: context.matrix_values(),
         };
         if errors.is_empty() {
             Ok(Self { pools, regimes, around })

@@ -60,7 +60,11 @@ pub fn stage(with: &Value) -> Result<Prompt, Vec<ParameterError>> {
             .unwrap()
             .clone()
             .into(),
-        matrix: serde_json::json!({"algorithm": "DPO"}).as_object().unwrap().clone(),
+        matrix: vec![fracture_stage::MatrixValue {
+            name: "algorithm".into(),
+            text: "DPO".into(),
+            value: "DPO".into(),
+        }],
         ..Context::default()
     };
     Prompt::new(with, &context)

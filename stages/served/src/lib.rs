@@ -17,7 +17,6 @@ pub mod failure;
 pub mod identity;
 pub mod limits;
 pub mod model;
-mod retry_after;
 pub mod row;
 pub mod secret;
 pub mod transport;

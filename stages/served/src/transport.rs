@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
 use backon::{BackoffBuilder, ExponentialBuilder};
-use fracture_stage::{Error, ErrorKind};
+use fracture_stage::{Error, ErrorKind, retry_after};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
@@ -24,7 +24,6 @@ use crate::answer::Answer;
 use crate::failure::{Failure, Sort};
 use crate::limits::Gate;
 use crate::model::Model;
-use crate::retry_after;
 use crate::secret::Secret;
 
 /// An answer may be this long, bytes.

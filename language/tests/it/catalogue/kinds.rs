@@ -20,6 +20,9 @@ pub struct Load {
     #[serde(default)]
     #[allow(dead_code)]
     keys: Vec<String>,
+    /// NEW: OLD.
+    #[serde(default)]
+    columns: BTreeMap<String, String>,
 }
 
 pub fn load(with: &Value, _: &Context) -> Built {
@@ -38,6 +41,12 @@ pub fn load(with: &Value, _: &Context) -> Built {
         ])
     };
     schema.keys = with.keys;
+    for (new, old) in &with.columns {
+        let mut fields = schema.fields.iter_mut();
+        if let Some(field) = fields.find(|field| field.name == *old) {
+            field.name.clone_from(new);
+        }
+    }
     // Nothing lies below `gone`.
     let gone = || Error::input(format!("there is no file `{}`", with.path)).parameter(&["path"]);
     Ok(Box::new(Fake {
@@ -59,7 +68,8 @@ pub struct Prompt {
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)]
 struct Pool {
-    path: String,
+    #[serde(default)]
+    path: Option<String>,
     #[serde(default)]
     limit: Option<u32>,
 }
@@ -88,6 +98,25 @@ enum Objective {
 
 pub fn prompt(with: &Value, _: &Context) -> Built {
     let with: Prompt = parse_parameters(with)?;
+    let cues = with
+        .regimes
+        .iter()
+        .filter_map(|(name, regime)| Some((name, regime.cue.as_deref()?)));
+    let unknown = cues.filter(|(_, cue)| !["fine-tuning", "neutral-length"].contains(cue));
+    let unknown: Vec<ParameterError> = unknown
+        .map(|(name, cue)| ParameterError::at(&["regimes", name, "cue"], format!("there is no cue `{cue}`")))
+        .collect();
+    let pathless = with.pools.iter().filter(|(_, pool)| pool.path.is_none());
+    let pathless = pathless.map(|(axis, _)| ParameterError::at(&["pools", axis], "the pool has no `path`"));
+    let wrong: Vec<ParameterError> = unknown.into_iter().chain(pathless).collect();
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    let path = |pool: &Pool| pool.path.clone().unwrap_or_default();
+    let mut gone = with.pools.iter().filter(|(_, pool)| path(pool).starts_with("gone/"));
+    let gone = gone.next().map(|(axis, pool)| {
+        Error::input(format!("there is no file `{}`", path(pool))).parameter(&["pools", axis, "path"])
+    });
     let schema = Schema::exact([
         ("item", ColumnType::Text),
         ("axis", ColumnType::Text),
@@ -101,6 +130,7 @@ pub fn prompt(with: &Value, _: &Context) -> Built {
             ("regime", with.regimes.into_keys().collect()),
             ("axis", with.pools.into_keys().collect()),
         ],
+        wrong: gone,
         ..fake("prompt", Vec::new(), schema)
     }))
 }
@@ -183,7 +213,17 @@ pub struct Judge {
     text: Option<String>,
     r#unsafe: Vec<String>,
     #[serde(default)]
+    kind: JudgeKind,
+    #[serde(default)]
     cases: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize, JsonSchema, Default, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum JudgeKind {
+    #[default]
+    Classifier,
+    Scores,
 }
 
 pub fn judge(with: &Value, context: &Context) -> Built {
@@ -196,6 +236,10 @@ pub fn judge(with: &Value, context: &Context) -> Built {
             message,
             hint: Some("its labels are `comply` and `refuse`".to_owned()),
         }]);
+    }
+    // A table of scores lies in one file.
+    if with.kind == JudgeKind::Scores && !with.model.ends_with(".csv") {
+        return Err(vec![ParameterError::at(&["model"], "scores come from a table")]);
     }
     let text = with.text.as_deref().unwrap_or("completion");
     let ports = vec![port("texts", vec![Need::column(text, ColumnType::Text)])];
@@ -223,12 +267,22 @@ pub struct Threshold {
     harm: Option<f64>,
     #[serde(default)]
     disagreement: Option<f64>,
+    #[serde(default = "p_unsafe")]
+    score: String,
+}
+
+fn p_unsafe() -> String {
+    "p_unsafe".to_owned()
 }
 
 pub fn threshold(with: &Value, _: &Context) -> Built {
     let with: Threshold = parse_parameters(with)?;
+    if with.disagreement.is_some() && with.harm.is_none() {
+        let wrong = ParameterError::at(&["disagreement"], "`disagreement` without `harm`");
+        return Err(vec![wrong]);
+    }
     let ports = vec![
-        port("scores", vec![Need::column("p_unsafe", ColumnType::F64)]),
+        port("scores", vec![Need::column(&with.score, ColumnType::F64)]),
         port("calibration", Vec::new()),
     ];
     let schema = Schema::exact([("tau", ColumnType::F64), ("unsafe", ColumnType::Bool)]);
@@ -275,6 +329,11 @@ pub struct Fracture {
     contrasts: Vec<(String, String)>,
     #[serde(default)]
     compare: Vec<Compare>,
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    confidence: Option<f64>,
+    #[serde(default)]
+    bootstrap: Option<u32>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -288,6 +347,26 @@ struct Compare {
 
 pub fn fracture(with: &Value, _: &Context) -> Built {
     let with: Fracture = parse_parameters(with)?;
+    let mut wrong = Vec::new();
+    if with.bootstrap.is_some_and(|draws| draws < 100) {
+        wrong.push(ParameterError::at(&["bootstrap"], "too few draws"));
+    }
+    for (index, compare) in with.compare.iter().enumerate() {
+        if !with.by.is_empty() && !with.by.contains(&compare.column) {
+            let path = ["compare".to_owned()].map(PathPart::Key).into_iter();
+            let path = path
+                .chain([PathPart::Index(index), PathPart::Key("column".to_owned())])
+                .collect();
+            wrong.push(ParameterError {
+                path,
+                message: format!("`{}` is no group column", compare.column),
+                hint: None,
+            });
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
     let mut needs = vec![
         Need::column("unsafe", ColumnType::Bool),
         Need::column("regime", ColumnType::Text),
@@ -354,8 +433,14 @@ pub struct Query {
 }
 
 pub fn query(with: &Value, _: &Context) -> Built {
-    let _: Query = parse_parameters(with)?;
-    Ok(Box::new(fake("query", Vec::new(), Schema::unknown())))
+    let with: Query = parse_parameters(with)?;
+    let words: Vec<&str> = with.sql.split_whitespace().collect();
+    let tables = words.windows(2).filter(|pair| ["FROM", "JOIN"].contains(&pair[0]));
+    let ports = tables.map(|pair| Port {
+        all: true,
+        ..port(pair[1], Vec::new())
+    });
+    Ok(Box::new(fake("query", ports.collect(), Schema::unknown())))
 }
 
 /// Parameters of `command`.

@@ -60,11 +60,7 @@ fn build(with: &Value, context: &Context) -> Result<Box<dyn Stage>, Vec<Paramete
     };
     let served = model.source.starts_with(fracture_served::SCHEME);
     // The decoder's name is that of the matrix value it came from; without one it is made of its settings.
-    let named = context
-        .matrix_names
-        .get("decoder")
-        .and_then(Value::as_str)
-        .map(str::to_owned);
+    let named = context.matrix_name("decoder").map(str::to_owned);
     let decoder = named.unwrap_or_else(|| settings.name());
     if served {
         return served::build(settings, model, decoder);

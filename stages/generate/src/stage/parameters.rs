@@ -11,9 +11,9 @@ use crate::template::Date;
 /// Parameters of `generate`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["model"]))]
 pub struct Generate {
     /// The model: a name under `models:`, or the path of a checkpoint's folder.
-    #[schemars(required)]
     pub model: String,
     /// Decoder settings as one map; its keys win over those beside it.
     pub decoder: Option<DecoderSettings>,

@@ -142,7 +142,8 @@ impl ServedStage {
                     .map_err(|error| Error::input(format!("the chat template `{path}` is not UTF-8")).cause(error))?;
                 // A server puts the first token there itself.
                 let special = std::collections::BTreeMap::new();
-                Some(ChatTemplate::new(&source, special, self.settings.date)?)
+                let template = ChatTemplate::new(&source, special, self.settings.date)?;
+                Some(template.named(format!("the chat template `{path}`")))
             }
         };
         Ok(self.template.get_or_init(|| template).as_ref())

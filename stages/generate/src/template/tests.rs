@@ -84,7 +84,35 @@ fn a_template_cannot_run_away() {
     let endless = template("{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}");
     assert!(endless.render(&user("x"), Ending::Nothing).is_err());
     let long = template("{% for a in range(9000) %}{{ messages[0].content * 9000 }}{% endfor %}");
-    assert!(long.render(&user("xxxxxxxx"), Ending::Nothing).is_err());
+    let error = long.render(&user("xxxxxxxx"), Ending::Nothing).unwrap_err();
+    assert!(error.to_string().contains("it gives more than 16 MB"), "{error}");
+}
+
+#[test]
+fn a_template_cannot_take_all_memory() {
+    let within = |set: &str| format!("{{% set ns = namespace(x='aaaaaaaaaaaaaaaa', y=[1, 2]) %}}{set}ok");
+    let times = |set: &str| within(&format!("{{% for i in range(40) %}}{set}{{% endfor %}}"));
+    for source in [
+        times("{% set ns.x = ns.x ~ ns.x %}"),
+        times("{% set ns.x = ns.x + ns.x %}"),
+        times("{% set ns.x = ns.x.replace('a', ns.x) %}"),
+        times("{% set ns.x = ns.x.join(ns.x|list) %}"),
+        times("{% set ns.x = ns.x|list|join(ns.x) %}"),
+        times("{% set ns.x = ns.x|indent(90000000) ~ ns.x %}"),
+        times("{% set q %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = q %}"),
+        times("{% set ns.y = (ns.y + ns.y)|list %}"),
+        within("{% set ns.y = ['a'] * 90000000 %}{% set y = ns.y|list %}"),
+        within("{% macro f(x) %}{{ f(x ~ x) }}{% endmacro %}{{ f('a') }}"),
+        within(&format!("{{% set y = [{}] %}}", "'a' * 90000000, ".repeat(4))),
+    ] {
+        let made = ChatTemplate::new(&source, BTreeMap::new(), Date::default());
+        let error = made
+            .and_then(|template| template.render(&user("x"), Ending::Nothing))
+            .unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains("the chat template takes too much"), "{source}: {told}");
+        assert!(told.contains("it needs more than 256 MB of memory"), "{source}: {told}");
+    }
 }
 
 #[test]

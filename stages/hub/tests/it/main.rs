@@ -19,6 +19,8 @@ use server::{Server, folder};
 pub struct User {
     pub home: tempfile::TempDir,
     pub steps: Mutex<Vec<Step>>,
+    /// Between tries, when the hub does not say how long to wait.
+    pub pace: Duration,
     environment: Vec<(String, String)>,
 }
 
@@ -32,6 +34,7 @@ impl User {
         Self {
             home,
             steps: Mutex::default(),
+            pace: Duration::from_millis(2),
             environment,
         }
     }
@@ -47,7 +50,7 @@ impl User {
             found.map(|(_, value)| value.clone())
         };
         let mut settings = Settings::from_env(&read, false).unwrap();
-        settings.pace = Duration::from_millis(2);
+        settings.pace = self.pace;
         Hub::new(settings, |_| Ok(Vec::new()))
     }
 

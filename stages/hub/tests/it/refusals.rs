@@ -1,6 +1,7 @@
 //! What the hub refuses, what is refused of the hub, and where the token goes.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use fracture_hub::Found;
 use fracture_stage::{Error, Part};
@@ -119,6 +120,19 @@ fn what_passes_is_tried_again() {
         server.seen().iter().filter(|one| one.path.contains("/api/")).count(),
         3 * 4 + 2 * 5
     );
+}
+
+#[test]
+fn a_hub_says_how_long_to_wait() {
+    let server = pico();
+    let mut user = User::new(&server);
+    user.pace = Duration::from_secs(20);
+    for wait in ["0", "Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT"] {
+        server.fault(Fault::Wait(wait));
+    }
+    let asked = Instant::now();
+    assert_pico(&user.fetch(PICO, Part::Weights, None).unwrap());
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct Seen {
 pub enum Fault {
     /// So many answers with that status.
     Status(u16, u32),
+    /// One answer that asks to wait, in these words.
+    Wait(&'static str),
     /// The connection is cut after so many bytes of each of the next answers with a large file.
     Cut(usize, u32),
     /// A byte of each of the next large files is another one.
@@ -174,6 +176,12 @@ impl Server {
         if let Some(status) = state.take_status() {
             return Answer::status(status, "");
         }
+        if let Some(wait) = state.take_wait() {
+            return Answer {
+                headers: format!("Retry-After: {wait}\r\n"),
+                ..Answer::status(429, "")
+            };
+        }
         for fault in &state.faults {
             if let Fault::Word(word) = fault {
                 return Answer::status(403, word);
@@ -277,6 +285,14 @@ impl State {
             self.faults.remove(at);
         }
         true
+    }
+
+    fn take_wait(&mut self) -> Option<&'static str> {
+        let at = self.faults.iter().position(|fault| matches!(fault, Fault::Wait(_)))?;
+        match self.faults.remove(at) {
+            Fault::Wait(wait) => Some(wait),
+            _ => None,
+        }
     }
 
     fn take_status(&mut self) -> Option<u16> {

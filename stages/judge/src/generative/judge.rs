@@ -103,13 +103,17 @@ impl GenerativeJudge {
     /// Takes a text.
     ///
     /// # Errors
-    /// When the model's tokenizer can not spell the verdicts.
+    /// When the model's tokenizer can not spell the verdicts, or its context is shorter than what is asked for.
     pub fn submit(&mut self, ticket: Ticket, question: Arc<Question>) -> Result<(), Error> {
         let words = question.asking.words.all();
+        let told = |error: Error| error.context(format!("the judge `{}` can not be asked", self.shown));
         if !self.candidates.contains_key(&words) {
-            let found = Candidates::new(&words, &self.text)
-                .map_err(|error| error.context(format!("the judge `{}` can not be asked", self.shown)))?;
-            self.candidates.insert(words, Arc::new(found));
+            let found = Candidates::new(&words, &self.text).map_err(told)?;
+            self.candidates.insert(words.clone(), Arc::new(found));
+        }
+        let depth = self.candidates.get(&words).map_or(0, |found| found.depth());
+        if let Some((parameter, message)) = question.asking.excess(self.engine.context(), depth) {
+            return Err(told(Error::pipeline(message).parameter(&[parameter])));
         }
         self.new.push_back((ticket, question));
         Ok(())
@@ -356,12 +360,8 @@ fn tokenize(
     let one = |question: &Question| {
         let asking = &*question.asking;
         let depth = candidates.get(&asking.words.all()).map_or(0, |found| found.depth());
-        let writes = match asking.voting.is_some() || asking.after.is_some() {
-            true => asking.max_new_tokens as usize,
-            false => 0,
-        };
-        let room = context.saturating_sub(writes + depth + 2);
-        let limit = asking.max_length.map_or(room, |asked| asked.min(room));
+        let room = asking.room(context, depth);
+        let limit = asking.max_length.unwrap_or(room);
         Renderer { asking, text }.tokens(&question.values, limit)
     };
     texts.iter().map(|(_, question)| one(question)).collect()

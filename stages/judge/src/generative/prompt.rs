@@ -39,6 +39,35 @@ pub struct Asking {
     pub max_length: Option<usize>,
 }
 
+impl Asking {
+    /// The longest prompt that leaves a model with so long a context room for its answer, in tokens; `depth` is how many
+    /// the longest verdict has.
+    pub fn room(&self, context: usize, depth: usize) -> usize {
+        let writes = match self.voting.is_some() || self.after.is_some() {
+            true => self.max_new_tokens as usize,
+            false => 0,
+        };
+        context.saturating_sub(writes + depth + 2)
+    }
+
+    /// The parameter that asks for more than such a model has, and what is wrong with it.
+    pub fn excess(&self, context: usize, depth: usize) -> Option<(&'static str, String)> {
+        let room = self.room(context, depth);
+        if room == 0 {
+            let told = format!(
+                "answers of {} tokens leave no room for a prompt in the judge's context of {context}",
+                self.max_new_tokens
+            );
+            return Some(("max_new_tokens", told));
+        }
+        let asked = self.max_length.filter(|asked| *asked > room)?;
+        let told = format!(
+            "max_length of {asked} is more than the {room} tokens that the judge's context of {context} leaves to prompts"
+        );
+        Some(("max_length", told))
+    }
+}
+
 /// Renders and tokenizes the prompts of a judge.
 #[derive(Debug, Clone, Copy)]
 pub struct Renderer<'a> {

@@ -283,8 +283,8 @@ impl Asker {
 fn alternatives(answer: &Answer) -> Result<Vec<(String, f64)>, Failure> {
     let first = answer.tokens.as_ref().and_then(|tokens| tokens.first());
     let Some(first) = first else {
-        // An end of the text right away: no verdict is probable.
-        return match answer.tokens.is_some() || answer.text.is_empty() {
+        // An end of the text right away: no verdict is probable. A text of no tokens is none that can be weighed.
+        return match answer.text.is_empty() {
             true => Ok(Vec::new()),
             false => Err(Failure::new(
                 Sort::Request,
@@ -351,6 +351,8 @@ impl Spelled {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use fracture_served::TokenScore;
+
     use super::*;
 
     #[test]
@@ -369,6 +371,35 @@ mod tests {
         ] {
             assert_eq!(words.read(text), read, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_text_without_log_probabilities_is_refused() {
+        let answer = |text: &str, tokens: Option<Vec<TokenScore>>| Answer {
+            text: text.to_owned(),
+            reasoning: None,
+            finish: Finish::Length,
+            tokens,
+            prompt_tokens: None,
+            completion_tokens: None,
+            model: None,
+            fingerprint: None,
+        };
+        for tokens in [None, Some(Vec::new())] {
+            let failure = alternatives(&answer("safe", tokens.clone())).unwrap_err();
+            assert!(
+                format!("{failure:?}").contains("gives no log-probabilities"),
+                "{failure:?}"
+            );
+            assert_eq!(alternatives(&answer("", tokens)).unwrap(), []);
+        }
+        let token = TokenScore {
+            token: "safe".to_owned(),
+            logprob: -0.5,
+            top: vec![("unsafe".to_owned(), -1.0)],
+        };
+        let all = alternatives(&answer("safe", Some(vec![token]))).unwrap();
+        assert_eq!(all, [("unsafe".to_owned(), -1.0), ("safe".to_owned(), -0.5)]);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use minijinja::{Environment, Value};
+use fracture_generate::jinja::Jinja;
+use minijinja::Value;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -63,7 +64,7 @@ struct File {
 /// A template, parsed.
 #[derive(Debug)]
 pub struct Template {
-    environment: Environment<'static>,
+    jinja: Jinja,
     /// How the text reaches the model.
     pub form: Form,
     /// What `policy` is when the pipeline does not say.
@@ -119,14 +120,13 @@ impl Template {
     /// # Errors
     /// What is wrong with it.
     pub fn inline(text: &str, form: Form) -> Result<Self, String> {
-        let environment = jinja::environment(NAME, text)?;
-        let parsed = environment.get_template(NAME).map_err(|error| error.to_string())?;
-        let mut variables: BTreeSet<String> = parsed.undeclared_variables(false).into_iter().collect();
+        let jinja = jinja::template(NAME, text)?;
+        let mut variables = jinja.variables(false).map_err(|failure| failure.to_string())?;
         if form == Form::Conversation {
             variables.insert("prompt".to_owned());
         }
         Ok(Self {
-            environment,
+            jinja,
             form,
             policy: None,
             verdict: None,
@@ -155,8 +155,7 @@ impl Template {
     pub fn render(&self, values: &BTreeMap<String, String>) -> Result<String, String> {
         let value = |name: &String| (name.clone(), Value::from(values.get(name).map(String::as_str)));
         let values = Value::from_pairs(self.variables.iter().map(value));
-        let template = self.environment.get_template(NAME).map_err(|error| error.to_string())?;
-        template.render(values).map_err(|error| format!("{error:#}"))
+        self.jinja.render(values).map_err(|failure| failure.to_string())
     }
 }
 

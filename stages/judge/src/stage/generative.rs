@@ -216,10 +216,14 @@ impl Stage for GenerativeStage {
     }
 
     fn resolve(&self, files: &dyn Files) -> Result<Vec<FileUse>, Error> {
-        self.asking(files)?;
+        let asking = self.asking(files)?;
         let checkpoint = self.checkpoint(files)?;
-        // An architecture that can not be run is told before anything runs.
-        self.config(checkpoint)?;
+        // An architecture that can not be run is told before anything runs, and so is a length that it does not have. How
+        // many tokens the verdicts have is known when the judge is open; one is the least.
+        let context = self.config(checkpoint)?.context;
+        if let Some((parameter, message)) = asking.excess(context, 1) {
+            return Err(Error::pipeline(message).parameter(&[parameter]));
+        }
         self.check_canaries(files)?;
         let own = checkpoint
             .files()

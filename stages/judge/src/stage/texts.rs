@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use arrow::array::{Array, LargeStringArray};
+use fracture_generate::jinja::{Failure, Jinja};
 use fracture_stage::{Error, View};
-use minijinja::{Environment, Value};
+use minijinja::Value;
 
 use super::parameters::TextParameter;
 use crate::jinja;
@@ -20,8 +21,8 @@ pub enum TextSource {
     Pair(String, String),
     /// A Jinja template over columns.
     Template {
-        /// Holds the template.
-        environment: Box<Environment<'static>>,
+        /// The template.
+        jinja: Box<Jinja>,
         /// The columns that it names.
         columns: BTreeSet<String>,
     },
@@ -39,13 +40,9 @@ impl TextSource {
     pub fn parse(parameter: &TextParameter) -> Result<Self, String> {
         match parameter {
             TextParameter::Column(text) if text.contains("{{") || text.contains("{%") => {
-                let environment = jinja::environment(TEMPLATE, text)?;
-                let template = environment.get_template(TEMPLATE).map_err(|error| error.to_string())?;
-                let columns = template.undeclared_variables(false).into_iter().collect();
-                Ok(Self::Template {
-                    environment: Box::new(environment),
-                    columns,
-                })
+                let jinja = Box::new(jinja::template(TEMPLATE, text)?);
+                let columns = jinja.variables(false).map_err(|failure| failure.to_string())?;
+                Ok(Self::Template { jinja, columns })
             }
             TextParameter::Column(column) => Ok(Self::Column(column.clone())),
             TextParameter::Pair([prompt, response]) => Ok(Self::Pair(prompt.clone(), response.clone())),
@@ -98,11 +95,8 @@ impl TextSource {
                 let (first, second) = if prompt <= response { (0, last) } else { (last, 0) };
                 Seen::Pair(columns[first].value(row), columns[second].value(row))
             }
-            Self::Template {
-                environment,
-                columns: names,
-            } => Seen::Rendered {
-                text: render(environment, names, columns, row, first)?,
+            Self::Template { jinja, columns: names } => Seen::Rendered {
+                text: render(jinja, names, columns, row, first)?,
                 blank: answer.is_some_and(|values| values.value(row).trim().is_empty()),
             },
         }))
@@ -199,21 +193,23 @@ impl<'a> Seen<'a> {
 }
 
 fn render(
-    environment: &Environment<'_>,
+    jinja: &Jinja,
     names: &BTreeSet<String>,
     columns: &[LargeStringArray],
     row: usize,
     first: usize,
 ) -> Result<String, Error> {
-    let told = |error: minijinja::Error| {
-        Error::task(format!("the template of `text:` fails for row {}", first + row)).cause(error)
-    };
     let values = Value::from_pairs(names.iter().zip(columns).map(|(name, values)| {
         let value = values.is_valid(row).then(|| values.value(row));
         (name.as_str(), Value::from(value))
     }));
-    let template = environment.get_template(TEMPLATE).map_err(told)?;
-    template.render(values).map_err(told)
+    jinja.render(values).map_err(|failure| {
+        let error = Error::task(format!("the template of `text:` fails for row {}", first + row));
+        match failure {
+            Failure::Template(cause) => error.cause(cause),
+            Failure::Exceeded(limit) => error.cause(limit),
+        }
+    })
 }
 
 /// A part of the bytes by which the row memo knows a text: its length and itself.

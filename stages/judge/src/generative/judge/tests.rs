@@ -256,6 +256,30 @@ fn of_a_text_that_is_too_long_the_prompt_is_cut_first() {
 }
 
 #[test]
+fn a_length_beyond_the_context_is_refused() {
+    let mut judge = judge(1);
+    let (context, depth) = (judge.engine.context(), 1);
+    let long = asking(|asking| asking.max_length = Some(context - 2 - depth));
+    // Of a verdict with more than one token the tokenizer knows, which a plan does not open.
+    let longer = asking(|asking| asking.max_length = Some(context));
+    let wordy = asking(|asking| {
+        asking.after = Some("So:".to_owned());
+        asking.max_new_tokens = context as u32;
+    });
+    assert_eq!(long.excess(context, depth), None);
+    assert_eq!(longer.excess(context, depth).unwrap().0, "max_length");
+    assert_eq!(wordy.excess(context, depth).unwrap().0, "max_new_tokens");
+    for (asking, told) in [(longer, "leaves to prompts"), (wordy, "leave no room for a prompt")] {
+        let question = questions(&asking, 1).remove(0);
+        let error = judge.submit(Ticket(0), question).unwrap_err();
+        assert!(
+            error.to_string().contains(told) && error.to_string().contains("`pico`"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn a_row_that_can_not_be_asked_fails_alone() {
     let good = asking(|_| ());
     let strict =

@@ -121,11 +121,8 @@ impl ServedJudgeStage {
                 let bytes = files.head(&files.locate(path), TEMPLATE_LIMIT)?;
                 let source = String::from_utf8(bytes)
                     .map_err(|error| Error::input(format!("the chat template `{path}` is not UTF-8")).cause(error))?;
-                Some(ChatTemplate::new(
-                    &source,
-                    std::collections::BTreeMap::new(),
-                    Date::default(),
-                )?)
+                let template = ChatTemplate::new(&source, std::collections::BTreeMap::new(), Date::default())?;
+                Some(template.named(format!("the chat template `{path}`")))
             }
         };
         Ok(self.template.get_or_init(|| template).as_ref())

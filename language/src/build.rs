@@ -20,6 +20,7 @@ use crate::pipeline::{Connection, SourceRef, Task, TaskId};
 use crate::share::{Id, Layouts, Prototype, Shared};
 use crate::stages::StageDraft;
 use crate::tree::Node;
+use crate::values::Memo;
 
 /// More connections between tasks are refused: they would take all memory.
 const MAX_CONNECTIONS: usize = 2_000_000;
@@ -59,6 +60,8 @@ pub struct Builder<'a> {
     /// How often the right rest of wrong parameters was looked at.
     mended: usize,
     schemas: HashMap<&'static str, Arc<Value>>,
+    /// Values of columns that were looked up.
+    values: Memo,
 }
 
 /// What the builder is given.
@@ -100,6 +103,7 @@ impl<'a> Builder<'a> {
             harmless: 0,
             mended: 0,
             schemas: HashMap::new(),
+            values: Memo::default(),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::pipeline::{Connection, ConstantColumn};
 use crate::source::Location;
 use crate::stages::StageDraft;
 use crate::tree::{Node, Piece, Tree};
+use crate::values::Wanted;
 
 /// What the tasks of a stage with the same parameters and the same own variables share.
 pub struct Prototype {
@@ -29,6 +30,8 @@ pub struct Prototype {
     pub ports: Arc<[Port]>,
     /// The constants that it adds.
     pub constants: Vec<Arc<ConstantColumn>>,
+    /// The values that its parameters name.
+    pub wanted: Vec<Wanted>,
     /// The variables by whose addresses it is found; they hold while it lives.
     pub _variables: Vec<Variable>,
 }

@@ -1,14 +1,16 @@
 //! Figures on the disk: a figure is a task that yields files; they are copied to `to:` when absent or different.
 
-use std::collections::HashSet;
+use std::cell::LazyCell;
+use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fracture_cache::digest::Bytes;
 use fracture_cache::{Artifact, Digest};
-use fracture_language::{Pipeline, TaskId};
-use fracture_stage::{Error, ErrorKind};
+use fracture_language::{Diagnostics, Pipeline, TaskId};
+use fracture_stage::{Error, ErrorKind, PathPart};
+use serde_json::Value;
 
 use super::SpecArgs;
 use super::failure::{Exit, Failure};
@@ -85,8 +87,9 @@ impl Drawn {
     /// # Errors
     /// When a path can not be written or leads outside the project.
     pub fn write(&self, pipeline: &Pipeline, plan: &Plan, sink: &dyn Sink) -> Result<(), Error> {
+        let kept = LazyCell::new(|| Kept::new(pipeline, plan));
         for (path, bytes) in &self.files {
-            check_target(path, pipeline, plan)?;
+            kept.check(path)?;
             let changed = write(pipeline, path, bytes)?;
             let path = path.clone();
             sink.event(&Event::Figure { path, changed });
@@ -109,47 +112,91 @@ fn write(pipeline: &Pipeline, path: &str, bytes: &[u8]) -> Result<bool, Error> {
     Ok(changed)
 }
 
-/// A figure's path must not leave the project through a link, nor be a file that the pipeline reads.
-fn check_target(path: &str, pipeline: &Pipeline, plan: &Plan) -> Result<(), Error> {
-    let wrong = |problem: &str| {
-        Error::pipeline(format!("the figure `{path}` can not be written: {problem}"))
-            .hint("choose another path under `to:`")
-    };
-    let full = pipeline.root.join(path);
-    let real = |path: &Path| path.ancestors().find_map(|up| fs::canonicalize(up).ok());
-    let (root, folder) = (real(&pipeline.root), full.parent().and_then(real));
-    if root.zip(folder).is_none_or(|(root, folder)| !folder.starts_with(&root)) {
-        return Err(wrong("its folder lies outside the project"));
+/// What figures must leave alone.
+struct Kept<'a> {
+    pipeline: &'a Pipeline,
+    /// The project's root without links.
+    root: Option<PathBuf>,
+    /// The files that the pipeline reads, by size: a figure over one of them has its size.
+    read: HashMap<u64, Vec<PathBuf>>,
+}
+
+impl<'a> Kept<'a> {
+    fn new(pipeline: &'a Pipeline, plan: &Plan) -> Self {
+        // Tasks share their lists of files.
+        let mut seen = HashSet::new();
+        let lists = plan.tasks.iter().map(|planned| &planned.files);
+        let lists = lists.filter(|files| seen.insert(Arc::as_ptr(files)));
+        let mut read: HashMap<u64, Vec<PathBuf>> = HashMap::new();
+        for file in lists.flat_map(|files| files.iter()) {
+            if let Some((_, size)) = file.content {
+                read.entry(size).or_default().push(pipeline.root.join(&file.source));
+            }
+        }
+        Self {
+            pipeline,
+            root: fs::canonicalize(&pipeline.root).ok(),
+            read,
+        }
     }
-    // Tasks share their lists of files.
-    let mut seen = HashSet::new();
-    let lists = plan.tasks.iter().map(|planned| &planned.files);
-    let lists = lists.filter(|files| seen.insert(Arc::as_ptr(files)));
-    let read = lists.flat_map(|files| files.iter());
-    let mut read = read
-        .filter(|file| file.content.is_some())
-        .map(|file| pipeline.root.join(&file.source));
-    let same = |one: &Path| {
-        fs::canonicalize(one)
-            .ok()
-            .zip(fs::canonicalize(&full).ok())
-            .is_some_and(|(one, two)| one == two)
-    };
-    if same(&pipeline.path) || read.any(|file| file == full || same(&file)) {
-        return Err(wrong("the pipeline reads this file"));
+
+    /// A figure's path must not leave the project through a link, nor be a file that the pipeline reads.
+    fn check(&self, path: &str) -> Result<(), Error> {
+        let wrong = |problem: &str| {
+            Error::pipeline(format!("the figure `{path}` can not be written: {problem}"))
+                .hint("choose another path under `to:`")
+        };
+        let full = self.pipeline.root.join(path);
+        let real = |path: &Path| path.ancestors().find_map(|up| fs::canonicalize(up).ok());
+        let (root, folder) = (self.root.as_ref(), full.parent().and_then(real));
+        if root.zip(folder).is_none_or(|(root, folder)| !folder.starts_with(root)) {
+            return Err(wrong("its folder lies outside the project"));
+        }
+        let read = match fs::metadata(&full).and_then(|there| Ok((there.len(), fs::canonicalize(&full)?))) {
+            Ok((size, place)) => {
+                let same = |one: &Path| fs::canonicalize(one).is_ok_and(|one| one == place);
+                let mut read = self.read.get(&size).into_iter().flatten();
+                same(&self.pipeline.path) || read.any(|file| same(file))
+            }
+            // A file that is not here counts as the lock file has it, and may come back.
+            Err(_) => self.read.values().flatten().any(|file| *file == full),
+        };
+        match read {
+            true => Err(wrong("the pipeline reads this file")),
+            false => Ok(()),
+        }
     }
-    Ok(())
 }
 
 /// Checks the paths of all figures, before anything runs.
 ///
 /// # Errors
-/// When a figure would be written outside the project or over a file that the pipeline reads.
-pub fn check_targets(pipeline: &Pipeline, plan: &Plan) -> Result<(), Error> {
-    let figures = pipeline.tasks.iter().filter(|task| pipeline.stages[task.stage].figure);
-    figures
-        .flat_map(|task| targets(&task.with))
-        .try_for_each(|(_, path)| check_target(&path, pipeline, plan))
+/// Every figure that would be written outside the project or over a file that the pipeline reads, shown at its path.
+pub fn check_targets(pipeline: &Pipeline, plan: &Plan) -> Result<(), Failure> {
+    let mut figures = pipeline
+        .tasks
+        .iter()
+        .filter(|task| pipeline.stages[task.stage].figure)
+        .peekable();
+    if figures.peek().is_none() {
+        return Ok(());
+    }
+    let kept = Kept::new(pipeline, plan);
+    let mut told = Vec::new();
+    for task in figures {
+        let several = task.with.get("to").is_some_and(Value::is_array);
+        for (index, (_, path)) in targets(&task.with).into_iter().enumerate() {
+            if let Err(mut error) = kept.check(&path) {
+                error.parameter = vec![PathPart::Key("to".to_owned())];
+                error.parameter.extend(several.then_some(PathPart::Index(index)));
+                told.push(pipeline.diagnose(task, error));
+            }
+        }
+    }
+    match told.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Pipeline(Diagnostics(told))),
+    }
 }
 
 /// Draws the figures again from what is in the store, computing nothing.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::because::{because_lines, short};
 use super::failure::{Exit, Failure, printable};
 use super::project::Project;
-use super::{PlanArgs, SpecArgs, WhyArgs, fetch, leave, print, progress};
+use super::{PlanArgs, SpecArgs, WhyArgs, fetch, figures, leave, print, progress};
 use crate::engine::Workspace;
 use crate::engine::lock::Lock;
 use crate::engine::plan::{Plan, State};
@@ -18,6 +18,7 @@ pub fn plan(args: &PlanArgs, as_json: bool) -> Result<Exit, Failure> {
     if project.models.offline().is_some() {
         fetch::check_offline(&project, &plan)?;
     }
+    figures::check_targets(&project.pipeline, &plan)?;
     // It says why tasks would run; where none would, nobody asks.
     let lock = if plan.is_done() {
         Lock::default()

@@ -53,6 +53,52 @@ fn an_unknown_parameter_and_a_value_out_of_range_at_once() {
 }
 
 #[test]
+fn what_can_be_known_is_told_before_anything_runs() {
+    let project = Project::small();
+    project.write("labels.csv", "item,axis,unsafe_human\nx,safety,true\n");
+    project.edit(SPEC, |text| {
+        text.replace("order: [greedy, sampling]", "order: [gredy, sampling]")
+            .replace(
+                "\nfigures:\n",
+                "  asked: { uses: query, needs: { a: scores }, with: { sql: SELECT completio FROM a } }\n\
+                 \x20 labels: { uses: load, with: { path: labels.csv, where: unsafe = true } }\n\
+                 \x20 lives: { uses: fracture, needs: verdicts, with: { contrasts: [[train, live]] } }\n\
+                 \x20 pooled: { uses: fracture, needs: verdicts, with: { by: [axis, model] } }\n\
+                 \nfigures:\n\
+                 \x20 few: { plot: table, from: pooled, to: few.csv, where: { axis: saftey, model: pico-honest } }\n\
+                 \x20 own: { plot: table, from: pooled, to: own.csv, where: { contrast: train->deploi } }\n",
+            )
+    });
+    let ran = project.fracture(&["plan", "--check", SPEC]).code(2);
+    insta::assert_snapshot!(told(&project, &ran));
+}
+
+/// What a model needs and is not there is shown where the pipeline says it.
+#[test]
+fn files_of_models_that_are_not_there() {
+    let project = Project::small();
+    let whole = fs::read_to_string(project.path(SPEC)).unwrap();
+    let planned = |from: &str, to: &str| {
+        project.write(SPEC, &whole.replacen(from, to, 1));
+        let told = project.fracture(&["plan", "--check", SPEC]).code(2).stderr;
+        assert!(told.contains(&format!("{SPEC}:")) && told.contains("^^^^^"), "{told}");
+        told
+    };
+    let template = planned(
+        "source: examples/models/pico-faker,",
+        "source: examples/models/pico-faker, chat_template: nope.jinja,",
+    );
+    assert!(template.contains("can not read `nope.jinja`"), "{template}");
+    let stage = "\nfigures:\n  ";
+    let encoder = "  more: { uses: embed, needs: answers, with: { model: examples/encoders/nope } }\n";
+    let encoder = planned(stage, &format!("{encoder}{stage}"));
+    assert!(encoder.contains("the encoder `nope` can not be used"), "{encoder}");
+    let judge = "  more: { uses: judge, needs: answers, with: { model: nope-at-all, kind: generative, template: harmbench } }\n";
+    let judge = planned(stage, &format!("{judge}{stage}"));
+    assert!(judge.contains("the judge `nope-at-all` can not be used"), "{judge}");
+}
+
+#[test]
 fn all_that_is_wrong_with_a_stage_at_once() {
     let project = Project::small();
     project.edit(SPEC, |text| {
@@ -161,6 +207,22 @@ fn a_figure_never_overwrites_what_the_pipeline_reads() {
     );
     let ran = project.fracture(&["run", "pipelines/own.yaml"]).code(2);
     assert!(ran.stderr.contains("the pipeline reads this file"), "{}", ran.stderr);
+    // To plan tells it too, and where.
+    let told = project.fracture(&["plan", "pipelines/own.yaml"]).code(2).stderr;
+    assert_eq!(told, ran.stderr);
+    assert!(told.contains("pipelines/own.yaml:6:"), "{told}");
+    std::os::unix::fs::symlink("scores.csv", project.path("again.csv")).unwrap();
+    project.edit("pipelines/own.yaml", |text| {
+        text.replace("to: scores.csv", "to: [new.csv, again.csv]")
+    });
+    let told = project.fracture(&["plan", "pipelines/own.yaml"]).code(2).stderr;
+    assert!(
+        told.contains("`again.csv` can not be written: the pipeline reads this file") && !told.contains("`new.csv`"),
+        "{told}"
+    );
+    project.edit("pipelines/own.yaml", |text| {
+        text.replace("to: [new.csv, again.csv]", "to: scores.csv")
+    });
     assert_eq!(fs::read_to_string(project.path("scores.csv")).unwrap(), csv);
 
     // Nor leaves the project through a link.

@@ -68,11 +68,14 @@ impl Builder<'_> {
         };
         let constants = implementation.constants().into_iter();
         let constants = constants.map(|(name, value, key)| Arc::new(ConstantColumn { name, value, key }));
+        let first = first_need(&shared.kind, stage).map(|need| stage.needs[need].port.as_str());
+        let wanted = crate::values::wanted(&with, &shared.kind, implementation.as_ref(), first);
         Some(Prototype {
             with,
             context,
             ports: shared.shared_ports(implementation.ports()),
             constants: constants.collect(),
+            wanted,
             implementation,
             _variables: shared.matters(draft).cloned().collect(),
         })
@@ -120,17 +123,13 @@ impl Builder<'_> {
         if shared.mended > MENDED {
             return;
         }
-        let connections = self.connected(draft, shared);
-        let first = first_need(&shared.kind, stage);
         let look = Look {
             stage,
             kind: *shared.kind,
             context,
             marked: fill_marked(&stage.with, &draft.variables),
             arrivals: self.arrivals(stage, draft),
-            sources: first
-                .map(|first| connections[first].sources.clone())
-                .unwrap_or_default(),
+            inputs: self.connected(draft, shared),
             task: task_name(&stage.name, &draft.variables),
         };
         self.go_on(&look, with, wrong);

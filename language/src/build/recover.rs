@@ -4,20 +4,23 @@
 //! is told when it is wrong in whatever way they are mended; what may only follow from them is not. A column that is not there
 //! counts only where a sound parameter names it, and of what a stage says of its files only that one is missing.
 
+use std::sync::Arc;
+
 use fracture_stage::{Context, Declaration, ErrorKind, Forgotten, ParameterError, PathPart, Stage};
 use serde_json::Value;
 
-use super::Builder;
 use super::typing::paths;
+use super::{Builder, first_need};
 use crate::asked::Asked;
 use crate::columns::{Arrival, Before, arriving, check_cases, check_needs, first};
 use crate::diagnostic::{Diagnostic, Severity, Sink};
 use crate::parameters::{self, check_parameters};
-use crate::pipeline::SourceRef;
+use crate::pipeline::Connection;
 use crate::place::Written;
 use crate::repair::{self, Place, Shape, Wrong, get, touch};
 use crate::stages::StageDraft;
 use crate::tree::Node;
+use crate::values::{self, Known};
 
 /// So often what is wrong is left out before the rest is given up.
 const ROUNDS: usize = 6;
@@ -40,8 +43,8 @@ pub struct Look<'a> {
     pub marked: Node,
     /// What arrives; nothing where that is not known.
     pub arrivals: Vec<Arrival>,
-    /// All that arrives at the first port, for the values that parameters name.
-    pub sources: Vec<SourceRef>,
+    /// All that arrives, for the values that parameters name.
+    pub inputs: Arc<[Connection]>,
     /// Its name.
     pub task: String,
 }
@@ -75,7 +78,7 @@ impl Builder<'_> {
             context: &context,
             marked: stage.with.clone(),
             arrivals: Vec::new(),
-            sources: Vec::new(),
+            inputs: Arc::default(),
             task: stage.name.clone(),
         };
         self.go_on(&look, &with, &wrong);
@@ -178,11 +181,15 @@ impl Builder<'_> {
             if look.kind.cases && !apart.iter().any(of_cases) {
                 check_cases(look.stage, first(look.kind, &look.arrivals), &mut sink);
             }
-            let (stage, sources) = (look.stage, &look.sources);
-            if !sources.is_empty() {
-                let sound = sound(with, apart);
-                crate::values::check(stage, look.kind, &sound, sources, &self.tasks, &marked, &mut sink);
-            }
+            let (stage, kind) = (look.stage, look.kind);
+            let port = first_need(&kind, stage).map(|need| stage.needs[need].port.as_str());
+            let mut wanted = values::wanted(&sound(with, apart), &kind, built.as_ref(), port);
+            wanted.retain(|one| !one.places().any(|path| apart.iter().any(|other| touch(path, other))));
+            let known = Known {
+                tasks: &self.tasks,
+                memo: &self.values,
+            };
+            values::check(stage, &wanted, &look.inputs, &known, &marked, &mut sink);
             sink.said()
         });
         let all: Vec<Vec<Diagnostic>> = found.collect();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use fracture_stage::{Error, ErrorKind, Files, Forgotten, Noting, Schema, Schemas, Stage};
 use serde_json::Value;
 
+use super::Builder;
 use super::recover::Look;
-use super::{Builder, first_need};
 use crate::asked::Asked;
 use crate::columns::{Arrival, Before, arriving as schemas, check_needs, first, outputs};
 use crate::diagnostic::Diagnostic;
@@ -19,9 +19,10 @@ use crate::place::Written;
 use crate::repair::Wrong;
 use crate::share::{ConstantShape, Id, Prototype, Same, Shared};
 use crate::stages::StageDraft;
+use crate::values::{Known, check};
 
 impl Builder<'_> {
-    /// Checks the values that parameters name against those of all tables at the first port. Tables of one layout may hold
+    /// Checks the values that parameters name against those of all tables at their ports. Tables of one layout may hold
     /// different values, so this is asked for each task.
     pub(super) fn check_values(
         &mut self,
@@ -30,12 +31,13 @@ impl Builder<'_> {
         prototype: &Prototype,
         inputs: &[Connection],
     ) {
-        let Some(kind) = stage.declaration else { return };
-        let Some(first) = first_need(&kind, stage) else { return };
-        let (with, sources) = (&prototype.with, &inputs[first].sources);
         let marked = || fill_marked(&stage.with, &draft.variables);
         let errors = self.sink.errors();
-        crate::values::check(stage, kind, with, sources, &self.tasks, &marked, self.sink);
+        let known = Known {
+            tasks: &self.tasks,
+            memo: &self.values,
+        };
+        check(stage, &prototype.wanted, inputs, &known, &marked, self.sink);
         // The columns of the task are known all the same.
         self.harmless += self.sink.errors() - errors;
     }
@@ -153,8 +155,13 @@ impl Builder<'_> {
                     kind,
                     context: &prototype.context,
                     marked: marked(),
+<<<<<<< ours
                     arrivals: arrivals.clone(),
                     sources: Vec::new(),
+=======
+                    arrivals,
+                    inputs: Arc::default(),
+>>>>>>> theirs
                     task: task_name(&stage.name, &draft.variables),
                 };
                 self.go_on(&look, with, &wrong);

@@ -211,9 +211,21 @@ impl Parameters {
         }
         parameters.files.sort();
         parameters.files.dedup();
+        errors.extend(parameters.unlisted());
         parameters.env.sort();
         parameters.env.dedup();
         if errors.is_empty() { Ok(parameters) } else { Err(errors) }
+    }
+
+    /// A program of the project that no path of `files` brings to where it runs.
+    fn unlisted(&self) -> Option<ParameterError> {
+        let Argument(program) = self.run.first()?;
+        let plain = relative(program).ok().filter(|_| program.contains('/'))?;
+        if self.files.iter().any(|path| Path::new(&plain).starts_with(path)) {
+            return None;
+        }
+        let error = at("run", 0, format!("`{program}` is no file that `files` lists"));
+        Some(error.hint(format!("a program of the project is listed: `files: [{plain}]`")))
     }
 
     /// The command line as people read it, cut where it is long.

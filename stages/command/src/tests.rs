@@ -280,6 +280,10 @@ fn what_is_wrong_with_the_parameters_is_said_before_anything_runs() {
             json!({ "run": ["x"], "files": ["a/*.py"] }),
             "patterns are not in this version",
         ),
+        (
+            json!({ "run": ["bin/x"], "files": ["bin/y", "bi"] }),
+            "`bin/x` is no file that `files` lists",
+        ),
         (json!({ "run": ["x"], "env": ["A=b"] }), "`A` is no name of a variable"),
         (json!({ "run": ["x"], "env": ["OUT"] }), "every program gets `OUT`"),
         (json!({ "run": ["x"], "timeout": "soon" }), "expected seconds"),
@@ -288,6 +292,9 @@ fn what_is_wrong_with_the_parameters_is_said_before_anything_runs() {
     ] {
         let found = wrong(&with);
         assert!(found.contains(expected), "{with}: {found}");
+    }
+    for program in ["x", "/bin/x", "./bin/x", "bin/deep/x"] {
+        build(&json!({ "run": [program], "files": ["bin"] }));
     }
     // A value that was put into the list by mistake is not repeated.
     assert!(!wrong(&json!({ "run": ["x"], "env": ["API_KEY=hunter2"] })).contains("hunter2"));

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::executor::{Executor, Request, RowError};
 use crate::files::{FileUse, Files};
 use crate::manifest::Manifest;
+use crate::named::{Arriving, Named};
 use crate::schema::{Outputs, Schema, Schemas};
 use crate::source::ModelFiles;
 use crate::view::View;
@@ -140,6 +141,18 @@ pub trait Stage: Send + Sync {
     fn values(&self, column: &str) -> Option<Vec<String>> {
         let _ = column;
         None
+    }
+
+    /// All values that a column of one of its outputs can hold, where its parameters and what arrives say so; it may hold
+    /// fewer, never others. A map stage says nothing of columns that it keeps.
+    fn output_values(&self, output: Option<&str>, column: &str, arriving: &Arriving<'_>) -> Option<Vec<String>> {
+        let _ = arriving;
+        output.map_or_else(|| self.values(column), |_| None)
+    }
+
+    /// Values that its parameters name and without which it fails (the regimes of `contrasts`).
+    fn named(&self) -> Vec<Named> {
+        Vec::new()
     }
 
     /// Describes the parameters that its result depends on, defaults left out.

@@ -150,8 +150,18 @@ impl EmbedStage {
                 Some(adapter) => source.with_adapter(&files.model(&ModelFiles::adapter(adapter))),
                 None => Ok(source),
             })
-            .and_then(|source| source.pooling(self.parameters.pooling).map(|_| source))
-            .map_err(|error| error.context(format!("the encoder `{}` can not be used", self.name)))?;
+            .and_then(|source| match source.pooling(self.parameters.pooling) {
+                Ok(_) => Ok(source),
+                Err(error) if self.parameters.pooling.is_some() => Err(error.parameter(&["pooling"])),
+                Err(error) => Err(error),
+            })
+            .map_err(|error| {
+                let error = error.context(format!("the encoder `{}` can not be used", self.name));
+                match error.parameter.is_empty() {
+                    true => error.parameter(&["model"]),
+                    false => error,
+                }
+            })?;
         Ok(self.known.get_or_init(|| resolved))
     }
 

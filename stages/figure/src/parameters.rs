@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fracture_stage::PathPart;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -150,6 +151,17 @@ impl Chosen {
             Self::Any(values) => values.iter().map(text).collect(),
             Self::One(value) => vec![text(value)],
         }
+    }
+
+    /// The values, each with where it is said as what `where` chooses of a column.
+    pub fn placed(&self, column: &str) -> Vec<(String, Vec<PathPart>)> {
+        let place = |index: usize| {
+            let mut path = ["where", column].map(|key| PathPart::Key(key.to_owned())).to_vec();
+            path.extend(matches!(self, Self::Any(_)).then_some(PathPart::Index(index)));
+            path
+        };
+        let placed = self.texts().into_iter().enumerate();
+        placed.map(|(index, value)| (value, place(index))).collect()
     }
 }
 

@@ -1,9 +1,10 @@
 //! The stage kind behind `figures:`.
 
+use fracture_cache::ColumnType;
 use fracture_stage::stage::{Inputs, Keys, Open, Output, Port, Product, Whole, Work};
 use fracture_stage::{
-    Context, Declaration, Error, Files, Kind, Manifest, Outputs, ParameterError, PortName, Role, Schema, Schemas,
-    Shape, Stage, describe_json, parse_parameters,
+    Context, Declaration, Error, Files, Kind, Manifest, Named, Outputs, ParameterError, PortName, Role, Schema,
+    Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
@@ -45,6 +46,10 @@ fn build(with: &Value, _: &Context) -> Result<Box<dyn Stage>, Vec<ParameterError
     let parameters: FigureParameters = parse_parameters(with)?;
     let mut errors: Vec<ParameterError> = parameters.to.all().iter().filter_map(|path| check_path(path)).collect();
     split::check(&parameters, &mut errors);
+    for (column, _) in parameters.filter.iter().filter(|(_, chosen)| chosen.texts().is_empty()) {
+        let wrong = ParameterError::at(&["where", column], format!("no value of `{column}` is chosen"));
+        errors.push(wrong.hint("expected at least one value"));
+    }
     if parameters.width.is_some_and(|width| !(4.0..=100.0).contains(&width)) {
         errors.push(ParameterError::at(&["width"], "`width` is in centimetres").hint("expected 4 to 100"));
     }
@@ -115,6 +120,31 @@ impl FigureStage {
     }
 }
 
+impl FigureStage {
+    /// Checks that what is drawn is no text.
+    fn check_height(&self, inputs: &Schemas) -> Result<(), Error> {
+        let drawn = matches!(
+            self.parameters.plot,
+            Plot::Bars | Plot::Grid | Plot::Landscape | Plot::Contour
+        );
+        let Some(y) = self.parameters.y.as_deref().filter(|_| drawn) else {
+            return Ok(());
+        };
+        let main = plots::inputs(&self.parameters).into_iter().next();
+        let ports = main.map(|main| main.names).unwrap_or_default();
+        let kind = |schema: &Schema| schema.field(y).and_then(|field| field.kind);
+        let kinds: Vec<_> = ports.iter().flat_map(|port| inputs.at(port)).map(kind).collect();
+        if kinds.is_empty() || kinds.iter().any(|kind| *kind != Some(ColumnType::Text)) {
+            return Ok(());
+        }
+        Err(
+            Error::pipeline(format!("column `{y}` is a text, and a number is needed"))
+                .parameter(&["y"])
+                .hint("name a column of numbers"),
+        )
+    }
+}
+
 impl Stage for FigureStage {
     fn kind(&self) -> Kind {
         Kind {
@@ -140,6 +170,7 @@ impl Stage for FigureStage {
     fn schema(&self, inputs: &Schemas, _: &dyn Files) -> Result<Outputs<Schema>, Error> {
         let arriving: Vec<&str> = inputs.ports.iter().map(|(name, _)| name.as_str()).collect();
         self.connected(&arriving)?;
+        self.check_height(inputs)?;
         let mut side: Vec<_> = self
             .formats()
             .into_iter()
@@ -150,6 +181,25 @@ impl Stage for FigureStage {
             main: Schema::unknown(),
             side,
         })
+    }
+
+    fn named(&self) -> Vec<Named> {
+        // Only of the table that is drawn a row must be left.
+        let ports = plots::inputs(&self.parameters)
+            .into_iter()
+            .next()
+            .map(|main| main.names);
+        let of_port = |port: &'static str| {
+            let filter = self.parameters.filter.iter();
+            filter.map(move |(column, chosen)| Named {
+                any_of: chosen.placed(column),
+                is_key: false,
+                hint: None,
+                port: port.to_owned(),
+                column: column.clone(),
+            })
+        };
+        ports.into_iter().flatten().flat_map(of_port).collect()
     }
 
     fn describe(&self, manifest: &mut dyn Manifest) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fracture_stage::Error;
+use fracture_table::Condition;
 use serde_json::Value;
 
 use crate::cells::as_text;
@@ -91,8 +92,11 @@ pub fn of_stage(spec: &PoolSpec, name: &str) -> bool {
 ///
 /// # Errors
 /// As [`Pool::new`], for what a header shows.
-pub fn columns(spec: &PoolSpec, names: &[String]) -> Result<(Vec<String>, bool), Error> {
+pub fn columns(spec: &PoolSpec, names: &[String], condition: Option<&Condition>) -> Result<(Vec<String>, bool), Error> {
     let mapping = Mapping::new(spec, names)?;
+    if let Some(condition) = condition {
+        condition.check(mapping.new.iter().map(String::as_str))?;
+    }
     let columns = mapping
         .others()
         .into_iter()

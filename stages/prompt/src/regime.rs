@@ -122,10 +122,28 @@ impl Regime {
         self.templates().flat_map(Template::names).collect()
     }
 
+    /// The first message that surely asks for a name that is not there, and that name ([`Template::unknown`]).
+    pub fn unknown(&self, known: &Value) -> Option<(&'static str, String)> {
+        let templates = [
+            ("system", self.system.as_ref()),
+            ("user", Some(&self.user)),
+            ("prefill", self.prefill.as_ref()),
+        ];
+        let mut unknown = templates
+            .into_iter()
+            .filter_map(|(key, template)| Some((key, template?.unknown(known)?)));
+        unknown.next()
+    }
+
     /// Its texts by content: `null` for what is not sent.
     pub fn sources(&self) -> serde_json::Value {
         let source = |template: &Option<Template>| template.as_ref().map(|template| template.source().to_owned());
         json!({"system": source(&self.system), "user": self.user.source(), "prefill": source(&self.prefill)})
+    }
+
+    /// What it sends: regimes with the same send the same for every item, with the same random stream.
+    pub fn sent(&self) -> (u32, Option<u64>, String) {
+        (self.draw, self.strength.map(f64::to_bits), self.sources().to_string())
     }
 
     /// A hash of its texts, 16 hex digits; `None` for the clean prompt.

@@ -110,6 +110,47 @@ pub fn probe(pools: &[Pool], regimes: &[Regime], around: &Surroundings) -> Resul
     Ok(())
 }
 
+/// Looks up the names of all templates in the columns of a pool whose rows are not known yet.
+///
+/// # Errors
+/// When a template surely asks for another name.
+pub fn check_names(
+    axis: &str,
+    columns: &[String],
+    clustered: bool,
+    regimes: &[Regime],
+    around: &Surroundings,
+) -> Result<(), Error> {
+    let given = ["item", "axis", "prompt"]
+        .into_iter()
+        .chain(clustered.then_some("cluster"));
+    let names: Vec<&str> = columns.iter().map(String::as_str).chain(given).collect();
+    for regime in regimes {
+        let mut context: BTreeMap<&str, Value> = names.iter().map(|name| (*name, Value::from(true))).collect();
+        context.insert("vars", template::map(&around.vars));
+        context.insert("matrix", template::map(&around.matrix));
+        context.extend(regime.strength.map(|strength| ("strength", Value::from(strength))));
+        let Some((key, unknown)) = regime.unknown(&Value::from_pairs(context)) else {
+            continue;
+        };
+        let variables = [("vars", &*around.vars), ("matrix", &around.matrix)];
+        let variables = variables
+            .into_iter()
+            .flat_map(|(root, map)| map.keys().map(move |name| format!("{root}.{name}")));
+        let known: Vec<String> = names.iter().map(|name| (*name).to_owned()).chain(variables).collect();
+        let hint = match unknown.as_str() {
+            "strength" => "give the regime a `strength`".to_owned(),
+            unknown => nearest(unknown, known.iter()),
+        };
+        return Err(Error::pipeline(format!("there is no `{unknown}`"))
+            .context(format!("regime `{}`: `{key}` can not be rendered", regime.name))
+            .context(format!("pool `{axis}`"))
+            .parameter(&["regimes", &regime.name])
+            .hint(hint));
+    }
+    Ok(())
+}
+
 fn messages(pool: &Pool, item: &Item, regime: &Regime, around: &Surroundings) -> Result<String, Error> {
     let mut context: BTreeMap<&str, Value> = BTreeMap::new();
     for (name, cell) in pool.columns.iter().zip(&item.cells) {

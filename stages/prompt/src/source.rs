@@ -2,6 +2,7 @@
 
 use fracture_stage::schema::Completeness;
 use fracture_stage::{Error, Files, Inputs, ParameterError, PathPart, Schemas};
+use fracture_table::Condition;
 
 use crate::cue::nearest;
 use crate::parameters::PoolSpec;
@@ -20,6 +21,8 @@ pub struct Source {
     pub spec: PoolSpec,
     /// Where it comes from.
     pub from: From,
+    /// `where`.
+    condition: Option<Condition>,
 }
 
 /// Where a pool comes from.
@@ -44,9 +47,13 @@ impl Source {
     pub fn new(axis: &str, spec: &PoolSpec) -> Result<Self, Vec<ParameterError>> {
         let at = |key: &str, message: String| ParameterError::at(&["pools", axis, key], message);
         let mut errors = Vec::new();
-        if let Some(Err(message)) = spec.filter.as_deref().map(fracture_table::check_condition) {
-            errors.push(at("where", message));
-        }
+        let condition = match spec.filter.as_deref().map(Condition::read).transpose() {
+            Ok(condition) => condition,
+            Err(message) => {
+                errors.push(at("where", message));
+                None
+            }
+        };
         for (key, number) in [("limit", spec.limit), ("sample", spec.sample)] {
             if number == Some(0) {
                 errors.push(at(key, format!("`{key}` must be at least 1")));
@@ -74,6 +81,7 @@ impl Source {
                 axis: axis.to_owned(),
                 spec: spec.clone(),
                 from,
+                condition,
             }),
             Ok(_) => Err(errors),
             Err(error) => {
@@ -158,7 +166,8 @@ impl Source {
     }
 
     fn known_columns(&self, names: &[String], may_have_more: bool) -> Result<Known, Error> {
-        match pool::columns(&self.spec, names) {
+        let condition = self.condition.as_ref().filter(|_| !may_have_more);
+        match pool::columns(&self.spec, names, condition) {
             Ok((names, clustered)) => Ok(Known::Columns {
                 names,
                 clustered,

@@ -1,6 +1,7 @@
 //! `prompt` as a stage: its declaration, its files, its schema, its key and its work.
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 use fracture_stage::schema::Completeness;
 use fracture_stage::{
@@ -161,6 +162,9 @@ impl Stage for Prompt {
                     clustered: has_cluster,
                     may_have_more,
                 } => {
+                    if !may_have_more {
+                        rows::check_names(&source.axis, &columns, has_cluster, &self.regimes, &self.around)?;
+                    }
                     exact &= !may_have_more;
                     names.extend(columns);
                     clustered |= has_cluster;
@@ -197,8 +201,25 @@ impl Stage for Prompt {
         }
     }
 
+    fn warnings(&self) -> Vec<String> {
+        let mut first: HashMap<_, &str> = HashMap::new();
+        let mut same = Vec::new();
+        for regime in &self.regimes {
+            match first.entry(regime.sent()) {
+                Entry::Vacant(place) => _ = place.insert(&regime.name),
+                Entry::Occupied(other) => same.push(format!(
+                    "the regimes `{}` and `{}` say the same at one draw, which `generate` refuses; give one of them a \
+                     cue, or another `draw` for an A/A control",
+                    other.get(),
+                    regime.name
+                )),
+            }
+        }
+        same
+    }
+
     fn describe(&self, manifest: &mut dyn Manifest) {
-        for Source { axis, spec, from } in &self.pools {
+        for Source { axis, spec, from, .. } in &self.pools {
             let mut part = match from {
                 From::File { encoding, .. } => json!({"format": encoding.format.name(), "gzip": encoding.gzip}),
                 From::Stage(_) => json!({}),

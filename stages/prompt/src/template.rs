@@ -61,6 +61,27 @@ impl Template {
         self.names.iter().map(String::as_str)
     }
 
+    /// The first of the names that it surely asks for and that `known` lacks: of columns the name alone, of `vars` and
+    /// `matrix` the variable too. Nothing where rows may decide whether a name is asked for.
+    pub fn unknown(&self, known: &Value) -> Option<String> {
+        let expressions = self.source.split("{{").skip(1);
+        let mut expressions = expressions.map(|rest| rest.split("}}").next().unwrap_or(rest));
+        let decides = |expression: &str| {
+            let mut words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let found = words.any(|word| ["if", "or", "and", "is", "default", "d"].contains(&word));
+            found || expression.contains(['"', '\''])
+        };
+        if self.source.contains("{%") || expressions.any(decides) {
+            return None;
+        }
+        let asked = self.names.iter().map(|name| match name.split_once('.') {
+            Some((root, _)) if !["vars", "matrix"].contains(&root) => root,
+            _ => name,
+        });
+        let mut asked = asked.filter(|name| lacks(known, name));
+        asked.next().map(str::to_owned)
+    }
+
     /// Renders it.
     ///
     /// # Errors
@@ -80,14 +101,15 @@ impl Template {
 
     /// The first name that the context lacks.
     fn missing(&self, context: &Value) -> Option<String> {
-        let lacks = |name: &&String| {
-            let found = name
-                .split('.')
-                .try_fold(context.clone(), |value, part| value.get_attr(part).ok());
-            found.is_none_or(|value| value.is_undefined())
-        };
-        self.names.iter().find(lacks).cloned()
+        self.names.iter().find(|name| lacks(context, name)).cloned()
     }
+}
+
+/// Whether there is nothing of that name, dotted.
+fn lacks(context: &Value, name: &str) -> bool {
+    let mut parts = name.split('.');
+    let found = parts.try_fold(context.clone(), |value, part| value.get_attr(part).ok());
+    found.is_none_or(|value| value.is_undefined())
 }
 
 /// A JSON value as templates see it.

@@ -11,13 +11,14 @@ mod normal;
 mod query;
 mod read;
 mod rows;
+mod sql;
 #[cfg(test)]
 mod tests;
 mod value;
 
 pub use display::display;
 pub use export::{Format, export, to_csv};
-pub use query::check_condition;
+pub use query::Condition;
 pub use rows::{cells, rows_where};
 pub use value::to_json;
 

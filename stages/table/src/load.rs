@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use self::columns::{Column, matching, stacked};
 use crate::normal;
-use crate::query::filter;
+use crate::query::{Condition, filter};
 use crate::read::FileFormat;
 
 const KIND: Kind = Kind {
@@ -88,6 +88,7 @@ pub fn declaration() -> Declaration {
 struct Load {
     parameters: Parameters,
     format: FileFormat,
+    condition: Option<Condition>,
 }
 
 impl Load {
@@ -116,13 +117,14 @@ impl Load {
         if parameters.limit == Some(0) {
             errors.push(ParameterError::at(&["limit"], "`limit` must be at least 1"));
         }
-        if let Some(condition) = &parameters.filter
-            && let Err(error) = crate::query::check_condition(condition)
-        {
-            errors.push(ParameterError::at(&["where"], error.to_string()));
-        }
-        match format {
-            Some(format) if errors.is_empty() => Ok(Self { parameters, format }),
+        let condition = parameters.filter.as_deref().map(Condition::read).transpose();
+        let condition = condition.map_err(|error| errors.push(ParameterError::at(&["where"], error)));
+        match (format, condition) {
+            (Some(format), Ok(condition)) if errors.is_empty() => Ok(Self {
+                parameters,
+                format,
+                condition,
+            }),
             _ => Err(errors),
         }
     }
@@ -313,6 +315,11 @@ impl Stage for Load {
                     None => fields.push(field),
                 }
             }
+        }
+        // Rows are chosen before the columns that every table has are added.
+        if let Some(condition) = self.condition.as_ref().filter(|_| exact) {
+            let names = fields.iter().map(|field| field.name.as_str());
+            condition.check(names).map_err(|error| self.blame(error))?;
         }
         for field in &mut fields {
             field.kind = match self.parameters.columns.get(&field.name) {

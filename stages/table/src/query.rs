@@ -6,24 +6,29 @@ use arrow::array::ArrayRef;
 use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::Schema as ArrowSchema;
 use arrow::record_batch::RecordBatch;
+use fracture_stage::names::suggestion;
 use fracture_stage::view::concat_column;
 use fracture_stage::{
-    Context, Declaration, Error, Files, Inputs, Keys, Kind, Manifest, Open, Outputs, ParameterError, Port, Product,
-    Role, Schema, Schemas, Shape, Stage, View, Whole, Work, YieldType, parse_parameters,
+    Context, Declaration, Error, Field, Files, Inputs, Keys, Kind, Manifest, Open, Outputs, ParameterError, Port,
+    Product, Role, Schema, Schemas, Shape, Stage, View, Whole, Work, YieldType, parse_parameters,
 };
 use polars::prelude::IntoLazy;
-use polars::sql::{SQLContext, extract_table_identifiers};
+use polars::sql::SQLContext;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::bridge::{from_polars, restore_vectors, to_polars};
 use crate::normal;
+use crate::sql::Statement;
 
 const KIND: Kind = Kind {
     name: "query",
     version: 1,
 };
+
+/// The name of a condition's table.
+pub(crate) const SELF: &str = "self";
 
 /// A table from SQL.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,21 +66,77 @@ pub fn declaration() -> Declaration {
 #[derive(Debug, Clone)]
 struct Query {
     parameters: Parameters,
-    /// The tables that the statement names.
-    tables: Vec<String>,
+    statement: Statement,
 }
 
 impl Query {
     fn new(with: &Value) -> Result<Self, Vec<ParameterError>> {
         let parameters: Parameters = parse_parameters(with)?;
         let wrong = |message: String| vec![ParameterError::at(&["sql"], message)];
-        let mut tables =
-            extract_table_identifiers(&parameters.sql, false, true).map_err(|error| wrong(plain(&error)))?;
-        tables.sort();
-        if tables.is_empty() {
+        let statement = Statement::read(&parameters.sql).map_err(wrong)?;
+        if statement.tables.is_empty() {
             return Err(wrong("the statement reads no table".to_owned()));
         }
-        Ok(Self { parameters, tables })
+        Ok(Self { parameters, statement })
+    }
+
+    /// Looks up the tables and columns that the statement names, as far as they are known.
+    fn check_names(&self, inputs: &Schemas) -> Result<(), Error> {
+        let tables = &self.statement.tables;
+        let connected: BTreeSet<&str> = inputs.ports.iter().map(|(name, _)| name.as_str()).collect();
+        let ports = connected.iter().copied().collect::<Vec<_>>().join(", ");
+        if !connected.is_empty() && !tables.iter().any(|table| connected.contains(table.as_str())) {
+            let message = format!("the statement reads {}, but the ports are {ports}", tables.join(", "));
+            return Err(Error::pipeline(message)
+                .parameter(&["sql"])
+                .hint("name the ports in `needs: { NAME: stage }` as the statement names its tables"));
+        }
+        if let Some(table) = self.statement.unknown_table(&|name| connected.contains(name)) {
+            let error = Error::pipeline(format!(
+                "the statement reads the table `{table}`, which is none of its ports"
+            ));
+            let near = suggestion(table, connected.iter().copied(), "ports");
+            return Err(error.parameter(&["sql"]).hint(format!(
+                "{near}; the tables are the names in `needs: {{ NAME: stage }}`"
+            )));
+        }
+        match self.statement.unknown_column(&|table| inputs.at(table)) {
+            Some(unknown) => Err(unknown.error("the statement").parameter(&["sql"])),
+            None => self.check_result(),
+        }
+    }
+
+    /// Compares `yields` and `keys` with the names that the statement gives to the columns of its result.
+    fn check_result(&self) -> Result<(), Error> {
+        let Some(result) = &self.statement.result else {
+            return Ok(());
+        };
+        let has = |name: &String| result.contains(name);
+        let names = || result.iter().map(String::as_str);
+        if let Some(yields) = &self.parameters.yields {
+            if let Some(name) = yields.keys().find(|name| !has(name)) {
+                let error = Error::pipeline(format!("the query does not yield `{name}`, which `yields` names"));
+                return Err(error.parameter(&["yields", name]).hint(suggestion(
+                    name,
+                    names(),
+                    "columns that it yields",
+                )));
+            }
+            if let Some(name) = result.iter().find(|name| !yields.contains_key(*name)) {
+                let error = Error::pipeline(format!("the query yields `{name}`, which `yields` does not name"));
+                return Err(error
+                    .parameter(&["yields"])
+                    .hint("add it to `yields`, or leave it out of SELECT"));
+            }
+        }
+        match self.parameters.keys.iter().find(|key| !has(key)) {
+            Some(key) => Err(
+                Error::pipeline(format!("`keys` names `{key}`, which the query does not yield"))
+                    .parameter(&["keys"])
+                    .hint(suggestion(key, names(), "columns that it yields")),
+            ),
+            None => Ok(()),
+        }
     }
 
     fn ordered(&self) -> bool {
@@ -104,19 +165,11 @@ impl Stage for Query {
             keys: Keys::Values,
             all: true,
         };
-        self.tables.iter().map(port).collect()
+        self.statement.tables.iter().map(port).collect()
     }
 
     fn schema(&self, inputs: &Schemas, _files: &dyn Files) -> Result<Outputs<Schema>, Error> {
-        let connected: BTreeSet<&str> = inputs.ports.iter().map(|(name, _)| name.as_str()).collect();
-        if !connected.is_empty() && !self.tables.iter().any(|table| connected.contains(table.as_str())) {
-            let names = connected.into_iter().collect::<Vec<_>>().join(", ");
-            return Err(Error::pipeline(format!(
-                "the statement reads {}, but the ports are {names}",
-                self.tables.join(", ")
-            ))
-            .hint("name the ports in `needs: { NAME: stage }` as the statement names its tables"));
-        }
+        self.check_names(inputs)?;
         let Parameters { yields, keys, .. } = &self.parameters;
         let schema = fracture_stage::yields::schema(yields.as_ref(), keys)?;
         Ok(Outputs::only(schema))
@@ -141,7 +194,11 @@ impl Stage for Query {
 impl Whole for Query {
     fn run(&self, inputs: &Inputs, _open: &Open<'_>) -> Result<Product, Error> {
         let mut tables = Vec::new();
-        for (name, _) in inputs.ports.iter().filter(|(name, _)| self.tables.contains(name)) {
+        for (name, _) in inputs
+            .ports
+            .iter()
+            .filter(|(name, _)| self.statement.tables.contains(name))
+        {
             tables.push((name.as_str(), joined(&inputs.tables(name))?));
         }
         let result = select(&tables, &self.parameters.sql)?;
@@ -220,7 +277,7 @@ fn sorted(table: &RecordBatch, first: &[&str]) -> Result<RecordBatch, Error> {
 }
 
 /// Runs one statement over named tables.
-fn select(tables: &[(&str, RecordBatch)], sql: &str) -> Result<RecordBatch, Error> {
+pub(crate) fn select(tables: &[(&str, RecordBatch)], sql: &str) -> Result<RecordBatch, Error> {
     let failed = |error: &dyn std::fmt::Display| {
         let have: Vec<String> = tables
             .iter()
@@ -287,20 +344,46 @@ fn as_declared(table: &RecordBatch, yields: &BTreeMap<String, YieldType>) -> Res
 /// # Errors
 /// When the condition is no SQL, or names a column that is not there.
 pub fn filter(table: &RecordBatch, condition: &str) -> Result<RecordBatch, Error> {
-    select(
-        &[("self", table.clone())],
-        &format!("SELECT * FROM self WHERE ({condition})"),
-    )
-    .map_err(|error| error.context(format!("`where: {condition}` can not be applied")))
+    select(&[(SELF, table.clone())], &selection(condition))
+        .map_err(|error| error.context(format!("`where: {condition}` can not be applied")))
 }
 
-/// Checks that a condition is one.
-///
-/// # Errors
-/// The parser's message.
-pub fn check_condition(condition: &str) -> Result<(), String> {
-    let sql = format!("SELECT * FROM self WHERE ({condition})");
-    extract_table_identifiers(&sql, false, true)
-        .map(drop)
-        .map_err(|error| plain(&error))
+/// A SQL condition over the columns of one table.
+#[derive(Debug, Clone)]
+pub struct Condition {
+    statement: Statement,
+}
+
+impl Condition {
+    /// Reads a condition.
+    ///
+    /// # Errors
+    /// The parser's message.
+    pub fn read(condition: &str) -> Result<Self, String> {
+        let statement = Statement::read(&selection(condition))?;
+        Ok(Self { statement })
+    }
+
+    /// Looks up its columns in those of a table, where these are all.
+    ///
+    /// # Errors
+    /// When it names another column.
+    pub fn check<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<(), Error> {
+        let field = |name: &str| Field {
+            name: name.to_owned(),
+            kind: None,
+        };
+        let table = [Schema {
+            fields: names.into_iter().map(field).collect(),
+            ..Schema::exact([])
+        }];
+        match self.statement.unknown_column(&|_| &table) {
+            Some(unknown) => Err(unknown.error("`where`").parameter(&["where"])),
+            None => Ok(()),
+        }
+    }
+}
+
+fn selection(condition: &str) -> String {
+    format!("SELECT * FROM {SELF} WHERE ({condition})")
 }

@@ -1,6 +1,7 @@
 //! Tables through polars and back, from files, to files, to text.
 #![allow(clippy::unwrap_used)]
 
+mod sql;
 mod stages;
 
 use std::sync::Arc;

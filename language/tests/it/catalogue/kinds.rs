@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use fracture_cache::ColumnType;
-use fracture_stage::{Context, Error, Keys, Need, Outputs, ParameterError, PathPart, Port, Schema, parse_parameters};
+use fracture_stage::{
+    Context, Error, Keys, Named, Need, Outputs, ParameterError, PathPart, Port, Schema, parse_parameters,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -391,10 +393,35 @@ pub fn fracture(with: &Value, _: &Context) -> Built {
         keys: Keys::Values,
         ..port("verdicts", needs)
     }];
+    let contrasts = with.contrasts.iter().enumerate().flat_map(|(pair, (first, second))| {
+        let named = move |side: usize, regime: &String| {
+            let place = vec![key("contrasts"), PathPart::Index(pair), PathPart::Index(side)];
+            Named::one("verdicts", "regime", regime, place)
+        };
+        [named(0, first), named(1, second)]
+    });
+    let compares = with.compare.iter().enumerate().flat_map(|(index, compare)| {
+        let named = move |level: usize, value: &String| {
+            let place = vec![
+                key("compare"),
+                PathPart::Index(index),
+                key("order"),
+                PathPart::Index(level),
+            ];
+            Named::one("verdicts", &compare.column, value, place)
+        };
+        [named(0, &compare.order.0), named(1, &compare.order.1)]
+    });
     Ok(Box::new(Fake {
         schema,
+        named: contrasts.chain(compares).collect(),
+        groups: with.by.clone(),
         ..fake("fracture", ports, Schema::unknown())
     }))
+}
+
+fn key(name: &str) -> PathPart {
+    PathPart::Key(name.to_owned())
 }
 
 /// Parameters of `query`.
@@ -448,6 +475,8 @@ pub struct Figure {
     color: Option<String>,
     #[serde(default)]
     panel: Option<String>,
+    #[serde(default, rename = "where")]
+    filter: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(JsonSchema)]
@@ -468,6 +497,18 @@ enum Plot {
 pub fn figure(with: &Value, _: &Context) -> Built {
     let with: Figure = parse_parameters(with)?;
     let columns = [with.x, with.y, with.color, with.panel];
-    let needs = columns.iter().flatten().map(|column| Need::any(column)).collect();
-    Ok(Box::new(fake("figure", vec![port("table", needs)], Schema::exact([]))))
+    let columns = columns.iter().flatten().chain(with.filter.keys());
+    let needs = columns.map(|column| Need::any(column)).collect();
+    let named = with.filter.iter().map(|(column, values)| {
+        let place = |index: usize| vec![key("where"), key(column), PathPart::Index(index)];
+        let values = values.iter().cloned().enumerate();
+        Named {
+            any_of: values.map(|(index, value)| (value, place(index))).collect(),
+            ..Named::one("table", column, "", Vec::new())
+        }
+    });
+    Ok(Box::new(Fake {
+        named: named.collect(),
+        ..fake("figure", vec![port("table", needs)], Schema::exact([]))
+    }))
 }

@@ -4,8 +4,8 @@ mod disk;
 mod kinds;
 
 use fracture_stage::{
-    Context, Declaration, Error, Files, Inputs, Keys, Kind, Manifest, Need, Open, Outputs, ParameterError, Port,
-    PortName, Product, Schema, Schemas, Shape, Stage, Whole, Work,
+    Arriving, Context, Declaration, Error, Files, Inputs, Keys, Kind, Manifest, Named, Need, Open, Outputs,
+    ParameterError, Port, PortName, Product, Schema, Schemas, Shape, Stage, Whole, Work,
 };
 use schemars::JsonSchema;
 use serde_json::Value;
@@ -25,6 +25,10 @@ struct Fake {
     warnings: Vec<String>,
     /// All values of text columns.
     values: Vec<(&'static str, Vec<String>)>,
+    /// Columns whose values are those that arrive.
+    groups: Vec<String>,
+    /// What its parameters name.
+    named: Vec<Named>,
     /// What is wrong with a file.
     wrong: Option<Error>,
 }
@@ -48,6 +52,16 @@ impl Stage for Fake {
     fn values(&self, column: &str) -> Option<Vec<String>> {
         let known = self.values.iter().find(|(name, _)| *name == column)?;
         Some(known.1.clone())
+    }
+    fn output_values(&self, output: Option<&str>, column: &str, arriving: &Arriving<'_>) -> Option<Vec<String>> {
+        let grouped = self.groups.iter().any(|group| group == column);
+        match grouped {
+            true => arriving("verdicts", column),
+            false => output.map_or_else(|| self.values(column), |_| None),
+        }
+    }
+    fn named(&self) -> Vec<Named> {
+        self.named.clone()
     }
     fn describe(&self, _: &mut dyn Manifest) {}
     fn warnings(&self) -> Vec<String> {
@@ -74,6 +88,8 @@ fn fake(name: &'static str, ports: Vec<Port>, schema: Schema) -> Fake {
         schema: Outputs::only(schema),
         warnings: Vec::new(),
         values: Vec::new(),
+        groups: Vec::new(),
+        named: Vec::new(),
         wrong: None,
     }
 }

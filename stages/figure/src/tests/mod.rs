@@ -194,3 +194,56 @@ fn noise(seed: usize) -> f64 {
     }
     (state >> 11) as f64 / (1u64 << 53) as f64
 }
+
+/// What a figure says of tables with these columns before it is drawn.
+fn planned(with: &Value, ports: &[(&str, Schema)]) -> Result<(), Error> {
+    let stage = (crate::declaration().build)(with, &Context::default()).unwrap();
+    let port = |(name, schema): &(&str, Schema)| ((*name).to_owned(), vec![schema.clone()]);
+    let schemas = Schemas {
+        ports: ports.iter().map(port).collect(),
+    };
+    stage.schema(&schemas, &NoFiles).map(drop)
+}
+
+#[test]
+fn a_text_is_no_height_and_that_is_known_before_the_run() {
+    let table = Schema::exact([
+        ("axis", ColumnType::Text),
+        ("fracture", ColumnType::F64),
+        ("few", ColumnType::Bool),
+    ]);
+    let bars = |y: &str| {
+        planned(
+            &json!({"plot": "bars", "to": "a.svg", "y": y}),
+            &[("table", table.clone())],
+        )
+    };
+    let error = bars("axis").unwrap_err();
+    assert_eq!(error.message, "column `axis` is a text, and a number is needed");
+    for y in ["fracture", "few", "elsewhere"] {
+        bars(y).unwrap();
+    }
+    planned(
+        &json!({"plot": "table", "to": "a.csv", "y": "axis"}),
+        &[("table", table.clone())],
+    )
+    .unwrap();
+}
+
+#[test]
+fn what_where_chooses_is_named_with_its_place() {
+    let with = json!({"plot": "table", "to": "a.csv", "where": {"axis": "safety", "k": [1, true]}});
+    let stage = (crate::declaration().build)(&with, &Context::default()).unwrap();
+    let named = stage.named();
+    let values: Vec<Vec<String>> = named
+        .iter()
+        .filter(|one| one.port == "table")
+        .map(|one| {
+            one.any_of
+                .iter()
+                .map(|(value, path)| format!("{value} at {}", path.len()))
+                .collect()
+        })
+        .collect();
+    assert_eq!(values, [vec!["safety at 2"], vec!["1 at 3", "true at 3"]]);
+}

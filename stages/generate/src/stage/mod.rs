@@ -243,6 +243,7 @@ impl Stage for GenerateStage {
             })
             .collect();
         if let Some(path) = self.template_path() {
+            self.text_options(files).map_err(of_model)?;
             uses.push(FileUse::present("chat_template", files.locate(path)));
         }
         Ok(uses)

@@ -13,13 +13,13 @@ mod lines;
 mod parameters;
 
 use fracture_cache::ColumnType;
-use fracture_measure::rows::{Measured, Reading, by_fields, check_by};
+use fracture_measure::rows::{Measured, Reading, Told, by_fields, check_by, named_regimes};
 use fracture_measure::{read, table};
 use fracture_stage::manifest::type_name;
 use fracture_stage::stage::{Keys, Need, Port, Whole, Work};
 use fracture_stage::{
-    Context, Declaration, Error, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, PortName, Product,
-    Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
+    Arriving, Context, Declaration, Error, Files, Inputs, Kind, Manifest, Named, Open, Outputs, ParameterError,
+    PortName, Product, Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
@@ -89,6 +89,14 @@ impl FlowStage {
             ..Reading::default()
         }
     }
+
+    fn told(&self) -> Told<'_> {
+        Told {
+            port: VERDICTS,
+            by: self.parameters.by.as_deref(),
+            contrasts: self.parameters.contrasts.as_deref(),
+        }
+    }
 }
 
 impl Stage for FlowStage {
@@ -135,6 +143,15 @@ impl Stage for FlowStage {
                 ),
             ],
         })
+    }
+
+    fn output_values(&self, _: Option<&str>, column: &str, arriving: &Arriving<'_>) -> Option<Vec<String>> {
+        let own = lines::names().chain(arrows::names()).any(|own| own == column);
+        self.told().values(column, own, arriving)
+    }
+
+    fn named(&self) -> Vec<Named> {
+        named_regimes(VERDICTS, self.parameters.contrasts.as_deref())
     }
 
     fn describe(&self, manifest: &mut dyn Manifest) {

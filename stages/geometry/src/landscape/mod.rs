@@ -19,13 +19,13 @@ use arrow::compute::take;
 use arrow::datatypes::{Field as ArrowField, Schema as ArrowSchema};
 use arrow::record_batch::RecordBatch;
 use fracture_cache::ColumnType;
-use fracture_measure::rows::{Contrast, Measured, Reading, by_fields, check_by};
+use fracture_measure::rows::{Contrast, Measured, Reading, Told, by_fields, check_by, named_regimes};
 use fracture_measure::{read, table};
 use fracture_stage::stage::{Incoming, Keys, Need, Port, Whole, Work};
 use fracture_stage::view::concat_column;
 use fracture_stage::{
-    Context, Declaration, Error, Field, Files, Inputs, Kind, Manifest, Open, Output, Outputs, ParameterError, PortName,
-    Product, Schema, Schemas, Shape, Stage, View, describe_json, parse_parameters,
+    Arriving, Context, Declaration, Error, Field, Files, Inputs, Kind, Manifest, Named, Open, Output, Outputs,
+    ParameterError, PortName, Product, Schema, Schemas, Shape, Stage, View, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
@@ -187,6 +187,31 @@ impl Stage for LandscapeStage {
             main,
             side: vec![("caps".to_owned(), caps)],
         })
+    }
+
+    fn output_values(&self, output: Option<&str>, column: &str, arriving: &Arriving<'_>) -> Option<Vec<String>> {
+        if output.is_none() && column == "aggregate" {
+            return Some(vec![self.parameters.aggregate.name().to_owned()]);
+        }
+        // Of the decoder only its settings are left, and those as numbers.
+        let own = lines::SHAPE.iter().map(|column| column.name);
+        let own = own.chain(lines::CAPS.iter().map(|column| column.name));
+        let own = own.chain(fracture_measure::fracture::flips::names());
+        let own = own
+            .chain([RIDGE, FEW, CHOSEN])
+            .chain(AXES)
+            .chain(DECODER)
+            .any(|own| own == column);
+        let told = Told {
+            port: PORT,
+            by: self.parameters.by.as_deref(),
+            contrasts: self.parameters.contrasts.as_deref(),
+        };
+        told.values(column, own, arriving)
+    }
+
+    fn named(&self) -> Vec<Named> {
+        named_regimes(PORT, self.parameters.contrasts.as_deref())
     }
 
     fn describe(&self, manifest: &mut dyn Manifest) {

@@ -1,6 +1,7 @@
 //! A game whose payoffs are given.
 
 use fracture_science::{FollowerType, Game, ScienceError, solve, value_of};
+use fracture_stage::names::suggestion;
 use fracture_stage::{Error, ParameterError, PathPart};
 
 use super::parameters::{Payoffs, StackelbergParameters};
@@ -49,6 +50,28 @@ pub fn check(payoffs: &Payoffs) -> Vec<ParameterError> {
     errors
 }
 
+/// Actions of the present mix that a given game does not have.
+pub fn check_current(parameters: &StackelbergParameters) -> Vec<ParameterError> {
+    let Some(payoffs) = &parameters.payoffs else {
+        return Vec::new();
+    };
+    let names = actions(payoffs);
+    let present = parameters.current.iter().flat_map(|current| current.keys());
+    let unknown = present.filter(|name| !names.contains(name));
+    let error = |name: &String| {
+        let error = ParameterError::at(&["current", name], format!("there is no action `{name}`"));
+        error.hint(suggestion(name, names.iter().map(String::as_str), "actions"))
+    };
+    unknown.map(error).collect()
+}
+
+/// The names of the evaluator's actions.
+fn actions(payoffs: &Payoffs) -> Vec<String> {
+    let count = payoffs.types.first().map_or(0, |kind| kind.leader.len());
+    let numbered = || (1..=count).map(|number| number.to_string()).collect();
+    payoffs.actions.clone().unwrap_or_else(numbered)
+}
+
 /// Solves it.
 ///
 /// # Errors
@@ -60,10 +83,7 @@ pub fn equilibrium(payoffs: &Payoffs, parameters: &StackelbergParameters) -> Res
         follower: kind.follower.clone(),
     });
     let game = Game::new(types.collect()).map_err(unsolvable)?;
-    let names = match &payoffs.actions {
-        Some(names) => names.clone(),
-        None => (1..=game.actions()).map(|number| number.to_string()).collect(),
-    };
+    let names = actions(payoffs);
     let current = super::present_mix(parameters, &names)?;
     let solution = solve(&game).map_err(unsolvable)?;
     let response = |index: usize| match &payoffs.responses {

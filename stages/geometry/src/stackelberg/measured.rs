@@ -12,7 +12,7 @@ use super::parameters::{NONE, StackelbergParameters};
 /// The regime with the training cue when no other is named.
 const TRAIN: &str = "train";
 /// What stands between the values that make a name.
-const JOIN: &str = "/";
+pub(super) const JOIN: &str = "/";
 /// Columns that make an audit beside its regime, where they have several values.
 const ALSO: [&str; 2] = ["decoder", "tau"];
 

@@ -8,6 +8,7 @@
 mod forms;
 mod given;
 mod measured;
+mod named;
 mod parameters;
 mod result;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use fracture_measure::{read, table};
 use fracture_science::{AuditCosts, AuditGame, Prior, pure_payoffs, solve, value_of};
 use fracture_stage::stage::{Keys, Need, Port, Whole, Work};
 use fracture_stage::{
-    Context, Declaration, Error, Field, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, PortName,
+    Context, Declaration, Error, Field, Files, Inputs, Kind, Manifest, Named, Open, Outputs, ParameterError, PortName,
     Product, Schema, Schemas, Shape, Stage, View, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
@@ -60,6 +61,7 @@ fn build(with: &Value, _: &Context) -> Result<Box<dyn Stage>, Vec<ParameterError
     let parameters: StackelbergParameters = parse_parameters(with)?;
     let mut errors = parameters.check();
     errors.extend(parameters.payoffs.iter().flat_map(given::check));
+    errors.extend(given::check_current(&parameters));
     if errors.is_empty() {
         Ok(Box::new(StackelbergStage { parameters }))
     } else {
@@ -82,7 +84,7 @@ impl StackelbergStage {
     }
 
     /// The columns that are named in parameters, but for `regime`.
-    fn named(&self) -> BTreeSet<String> {
+    fn columns(&self) -> BTreeSet<String> {
         let parameters = &self.parameters;
         let actions = parameters.actions.iter().flatten().filter(|name| *name != "regime");
         let types = parameters.types.iter().flatten();
@@ -104,7 +106,7 @@ impl Stage for StackelbergStage {
 
     fn ports(&self) -> Vec<Port> {
         let mut needs = self.reading(None).needs();
-        for name in self.named() {
+        for name in self.columns() {
             if needs.iter().all(|need| need.column != name) {
                 needs.push(Need::any(&name));
             }
@@ -144,6 +146,13 @@ impl Stage for StackelbergStage {
         })
     }
 
+    fn named(&self) -> Vec<Named> {
+        match self.parameters.payoffs {
+            Some(_) => Vec::new(),
+            None => self.parameters.named(),
+        }
+    }
+
     fn describe(&self, manifest: &mut dyn Manifest) {
         describe_json(manifest, &self.parameters, &StackelbergParameters::default(), &[]);
     }
@@ -167,7 +176,7 @@ impl StackelbergStage {
     /// Measures the payoffs and solves the game, for the data and for every draw.
     fn measured(&self, views: &[&View], open: &Open<'_>) -> Result<Equilibrium, Error> {
         let parameters = &self.parameters;
-        let mut by: BTreeSet<String> = self.named();
+        let mut by: BTreeSet<String> = self.columns();
         let within = ["item", "regime", "draw", "sample"];
         by.extend(views.iter().flat_map(|view| view.keys()).cloned());
         by.retain(|name| !within.contains(&name.as_str()));

@@ -210,6 +210,34 @@ impl Default for Follower {
     }
 }
 
+impl Follower {
+    /// Checks given payoffs as far as they tell: a number per response, and what no audit is worth.
+    fn check_payoffs(&self, errors: &mut Vec<ParameterError>) {
+        let Some(payoffs) = &self.payoffs else { return };
+        let wanted = self.responses.len();
+        let mut check = |path: &[&str], row: &[f64]| {
+            if row.len() != wanted {
+                let message = format!("{} payoffs for {wanted} responses", row.len());
+                let error = ParameterError::at(path, message);
+                errors.push(error.hint("one number per response, in the order of `responses`"));
+            }
+        };
+        for (audit, row) in payoffs {
+            check(&["follower", "payoffs", audit], row);
+        }
+        for (kind, rows) in &self.by_type {
+            rows.iter()
+                .for_each(|(audit, row)| check(&["follower", "by_type", kind, audit], row));
+        }
+        // Types that `by_type` does not name have only these.
+        if !payoffs.contains_key(NONE) && self.by_type.values().all(|rows| !rows.contains_key(NONE)) {
+            let message = format!("the models' payoffs say nothing of the audit `{NONE}`");
+            let error = ParameterError::at(&["follower", "payoffs"], message);
+            errors.push(error.hint("what a model gets where nobody audits: one number per response"));
+        }
+    }
+}
+
 impl StackelbergParameters {
     /// Everything that is wrong with them.
     pub fn check(&self) -> Vec<ParameterError> {
@@ -260,6 +288,9 @@ impl StackelbergParameters {
                 ParameterError::at(&["follower", "by_type"], "only some types have given payoffs")
                     .hint("say `payoffs:` for the others"),
             );
+        }
+        if self.payoffs.is_none() {
+            self.follower.check_payoffs(&mut errors);
         }
         if let Some(columns) = self
             .actions

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use fracture_stage::{Context, Named, PathPart};
 use serde_json::{Value, json};
 
 use super::declaration;
@@ -174,7 +175,7 @@ fn types_priors_and_a_given_follower() {
         [1.0, 0.0, 0.0].map(Some)
     );
     let unnamed = |more: Value| said(&run(&declaration(), &costs(&more), &[table(&rows)]).unwrap_err());
-    let missing = json!({"follower": {"responses": ["always-safe"], "payoffs": {"train": [0]}}});
+    let missing = json!({"follower": {"responses": ["always-safe"], "payoffs": {"train": [0], "none": [0]}}});
     assert!(unnamed(missing).contains("say nothing of the audit `placebo`"));
     assert!(unnamed(json!({"prior": {"m": 1}})).contains("`h` has no prior"));
     assert!(unnamed(json!({"current": {"trian": 1}})).contains("the actions are placebo, train, none"));
@@ -279,9 +280,61 @@ fn parameters_that_make_no_sense_are_refused() {
     assert!(said(json!({"prior": "even"})).contains("`uniform`, `flips` or a map"));
     assert!(said(json!({"audit_cost": {"none": 1}})).contains("no audit costs nothing"));
     assert!(said(json!({"follower": {"responses": []}})).contains("must be able to do something"));
+    let present = json!({"payoffs": {"actions": ["one"], "types": [{"name": "t", "leader": [[1, 2]], "follower": [[1, 0]]}]}, "current": {"on": 1}});
+    assert!(said(present).contains("there is no action `on`"));
+    let payoffs = |payoffs: Value| said(json!({"follower": {"responses": ["always-safe"], "payoffs": payoffs}}));
+    assert!(payoffs(json!({"none": [1, 2]})).contains("2 payoffs for 1 responses"));
+    assert!(payoffs(json!({"train": [1]})).contains("say nothing of the audit `none`"));
     let both = costs(&given(json!([[1, 2]])));
     let error = planned(&declaration(), &both, &[table(&faker("m"))]).unwrap_err();
     assert!(error.message.contains("the game is given"), "{error}");
     let neither = planned(&declaration(), &json!({}), &[]).unwrap_err();
     assert!(neither.message.contains("neither payoffs nor verdicts"), "{neither}");
+}
+
+/// What a game names, `column=value` at its place.
+fn named(with: &Value) -> Vec<String> {
+    let stage = (declaration().build)(with, &Context::default()).unwrap();
+    let shown = |part: &PathPart| match part {
+        PathPart::Key(key) => key.clone(),
+        PathPart::Index(index) => index.to_string(),
+    };
+    let one = |named: Named| {
+        let (value, path) = named.any_of[0].clone();
+        let place: Vec<String> = path.iter().map(shown).collect();
+        format!("{}={value} at {}", named.column, place.join("."))
+    };
+    stage.named().into_iter().map(one).collect()
+}
+
+#[test]
+fn what_rows_must_have_is_named_before_there_are_rows() {
+    let with = json!({
+        "actions": ["regime", "decoder"],
+        "truth": {"regime": "live", "decoder": "greedy"},
+        "regimes": ["train"],
+        "train": ["trian"],
+        "prior": {"m": 1},
+        "audit_cost": {"train/greedy": 1, "none": 0, "train/a/b": 1},
+    });
+    assert_eq!(
+        named(&with),
+        [
+            "regime=live at truth.regime",
+            "decoder=greedy at truth.decoder",
+            "regime=train at regimes.0",
+            "regime=trian at train.0",
+            "model=m at prior.m",
+            "regime=train at audit_cost.train/greedy",
+            "decoder=greedy at audit_cost.train/greedy",
+        ]
+    );
+    // Without `actions` the rows decide which columns an audit has.
+    let with = json!({"current": {"train": 0.5, "train/greedy": 0.5}});
+    assert_eq!(
+        named(&with),
+        ["regime=deploy at truth.regime", "regime=train at current.train"]
+    );
+    let given = json!({"payoffs": {"types": [{"name": "t", "leader": [[1, 2]], "follower": [[1, 0]]}]}});
+    assert!(named(&given).is_empty());
 }

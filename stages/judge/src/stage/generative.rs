@@ -92,6 +92,7 @@ impl GenerativeStage {
         });
         let checkpoint = opened.map_err(|error| {
             let error = error.context(format!("the judge `{}` can not be used", self.model.name));
+            let error = error.parameter(&["model"]);
             match folder.join("model.onnx").is_file() || folder.join("onnx").is_dir() {
                 true => error.hint("this is a classifier: leave out kind: generative"),
                 false => error,
@@ -235,6 +236,7 @@ impl Stage for GenerativeStage {
             })
             .collect();
         if let Some(path) = self.chat_template() {
+            self.text_options(files).map_err(|error| error.parameter(&["model"]))?;
             uses.push(FileUse::present("chat_template", files.locate(path)));
         }
         if let TemplateSource::File(path) = template_of(self.parameters.template.as_deref()) {

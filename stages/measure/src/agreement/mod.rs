@@ -12,13 +12,13 @@ mod tests;
 
 use fracture_stage::stage::{Keys, Need, Port, Whole, Work};
 use fracture_stage::{
-    Context, Declaration, Error, Field, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, PortName,
-    Product, Schema, Schemas, Shape, Stage, View, describe_json, parse_parameters,
+    Arriving, Context, Declaration, Error, Field, Files, Inputs, Kind, Manifest, Named, Open, Outputs, ParameterError,
+    PortName, Product, Schema, Schemas, Shape, Stage, View, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
 use crate::read;
-use crate::rows::{Measured, Reading, by_fields, check_by, label_needs, resolve};
+use crate::rows::{Measured, Reading, Told, by_fields, check_by, label_needs, named_regimes, resolve};
 use crate::table::{self, Lead};
 use parameters::AgreementParameters;
 
@@ -126,6 +126,20 @@ impl Stage for AgreementStage {
             main: table::schema(by.as_deref(), lines::COLUMNS),
             side: vec![("judges".to_owned(), table::schema(by.as_deref(), lines::JUDGES))],
         })
+    }
+
+    fn output_values(&self, _: Option<&str>, column: &str, arriving: &Arriving<'_>) -> Option<Vec<String>> {
+        let own = column == self.parameters.judge || lines::names().any(|own| own == column);
+        let told = Told {
+            port: PORT,
+            by: self.parameters.by.as_deref(),
+            contrasts: self.parameters.contrasts.as_deref(),
+        };
+        told.values(column, own, arriving)
+    }
+
+    fn named(&self) -> Vec<Named> {
+        named_regimes(PORT, self.parameters.contrasts.as_deref())
     }
 
     fn describe(&self, manifest: &mut dyn Manifest) {

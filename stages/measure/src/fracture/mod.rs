@@ -15,13 +15,13 @@ mod tests;
 
 use fracture_stage::stage::{Keys, Port, Whole, Work};
 use fracture_stage::{
-    Context, Declaration, Error, Files, Inputs, Kind, Manifest, Open, Output, Outputs, ParameterError, PortName,
-    Product, Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
+    Arriving, Context, Declaration, Error, Files, Inputs, Kind, Manifest, Named, Open, Output, Outputs, ParameterError,
+    PortName, Product, Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
 use crate::read;
-use crate::rows::{Measured, Reading, by_fields, check_by, label_needs};
+use crate::rows::{Measured, Reading, Told, by_fields, check_by, label_needs, named_regimes};
 use crate::table::{self, leads};
 use parameters::FractureParameters;
 
@@ -80,6 +80,14 @@ impl FractureStage {
             cluster: self.parameters.cluster.as_deref(),
             score: SCORE,
             ..Reading::default()
+        }
+    }
+
+    fn told(&self) -> Told<'_> {
+        Told {
+            port: PORT,
+            by: self.parameters.by.as_deref(),
+            contrasts: self.parameters.contrasts.as_deref(),
         }
     }
 }
@@ -152,6 +160,34 @@ impl Stage for FractureStage {
                 ),
             ],
         })
+    }
+
+    fn output_values(&self, output: Option<&str>, column: &str, arriving: &Arriving<'_>) -> Option<Vec<String>> {
+        let own = |name: &str| {
+            flips::names()
+                .chain(compare::names(&self.parameters.compare))
+                .any(|own| own == name)
+        };
+        match (output, column) {
+            (None | Some("compare"), "aggregate") => {
+                let names = self
+                    .parameters
+                    .aggregate
+                    .iter()
+                    .map(|aggregate| aggregate.name().to_owned());
+                Some(names.collect())
+            }
+            // A comparison over a group column leaves it empty.
+            (Some("compare"), column) if column != "contrast" => None,
+            _ => self.told().values(column, own(column), arriving),
+        }
+    }
+
+    fn named(&self) -> Vec<Named> {
+        let mut named = named_regimes(PORT, self.parameters.contrasts.as_deref());
+        let compares = self.parameters.compare.iter().enumerate();
+        named.extend(compares.flat_map(|(index, compare)| compare.named(PORT, index)));
+        named
     }
 
     fn describe(&self, manifest: &mut dyn Manifest) {

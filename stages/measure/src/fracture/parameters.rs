@@ -1,6 +1,6 @@
 //! The parameters of `fracture`.
 
-use fracture_stage::{ParameterError, PathPart};
+use fracture_stage::{Named, ParameterError, PathPart};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -146,6 +146,22 @@ impl Compare {
     pub fn levels(&self) -> Vec<String> {
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         self.order.iter().map(text).collect()
+    }
+
+    /// Its values, which must be in its column; it is the one at `index` of `compare`.
+    pub fn named(&self, port: &str, index: usize) -> Vec<Named> {
+        let place = |level: usize| {
+            vec![
+                PathPart::Key("compare".to_owned()),
+                PathPart::Index(index),
+                PathPart::Key("order".to_owned()),
+                PathPart::Index(level),
+            ]
+        };
+        let levels = self.levels().into_iter().enumerate();
+        levels
+            .map(|(level, value)| Named::one(port, &self.column, value, place(level)))
+            .collect()
     }
 }
 

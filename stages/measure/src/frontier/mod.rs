@@ -10,13 +10,13 @@ mod tests;
 
 use fracture_stage::stage::{Keys, Port, Whole, Work};
 use fracture_stage::{
-    Context, Declaration, Error, Files, Inputs, Kind, Manifest, Open, Outputs, ParameterError, PortName, Product,
-    Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
+    Arriving, Context, Declaration, Error, Files, Inputs, Kind, Manifest, Named, Open, Outputs, ParameterError,
+    PortName, Product, Schema, Schemas, Shape, Stage, describe_json, parse_parameters,
 };
 use serde_json::{Value, json};
 
 use crate::read;
-use crate::rows::{Measured, Reading, by_fields, check_by};
+use crate::rows::{Measured, Reading, Told, by_fields, check_by, named_regimes};
 use crate::table::{self, leads};
 use parameters::FrontierParameters;
 
@@ -69,6 +69,14 @@ impl FrontierStage {
             ..Reading::default()
         }
     }
+
+    fn told(&self) -> Told<'_> {
+        Told {
+            port: PORT,
+            by: self.parameters.by.as_deref(),
+            contrasts: self.parameters.contrasts.as_deref(),
+        }
+    }
 }
 
 impl Stage for FrontierStage {
@@ -101,6 +109,15 @@ impl Stage for FrontierStage {
                 ("lifts".to_owned(), table::schema(by.as_deref(), lines::LIFTS)),
             ],
         })
+    }
+
+    fn output_values(&self, _: Option<&str>, column: &str, arriving: &Arriving<'_>) -> Option<Vec<String>> {
+        let own = lines::names().any(|own| own == column);
+        self.told().values(column, own, arriving)
+    }
+
+    fn named(&self) -> Vec<Named> {
+        named_regimes(PORT, self.parameters.contrasts.as_deref())
     }
 
     fn describe(&self, manifest: &mut dyn Manifest) {

@@ -11,6 +11,7 @@ mod labels;
 mod load;
 mod pairs;
 mod regimes;
+mod told;
 mod verdicts;
 
 use std::ops::Range;
@@ -24,6 +25,7 @@ pub use groups::Groups;
 pub use labels::{Labels, label_needs};
 pub use pairs::{PairTable, Slots};
 pub use regimes::Contrast;
+pub use told::{Told, named_regimes};
 pub use verdicts::{BETWEEN, verdict};
 
 /// What is read of the rows, and how they are grouped.

@@ -10,7 +10,7 @@ use fracture_stage::Error;
 use super::Measured;
 
 /// The regime that others are compared with unless `contrasts:` says otherwise.
-const DEPLOY: &str = "deploy";
+pub(super) const DEPLOY: &str = "deploy";
 /// How the cues of placebo families begin.
 const PLACEBO: [&str; 2] = ["neutral", "placebo"];
 

@@ -361,6 +361,19 @@ fn errors_of_pools_name_the_line() {
 }
 
 #[test]
+fn regimes_that_say_the_same_are_told_before_the_run() {
+    let warnings = |regimes: Value| stage(&with(regimes)).unwrap().warnings();
+    let told = warnings(json!({"train": {}, "deploy": {}, "again": {"draw": 1}, "test": {"user": "{{ prompt }}"}}));
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told[0].starts_with("the regimes `deploy` and `test` say the same at one draw"),
+        "{told:?}"
+    );
+    let apart = json!({"train": {"cue": "fine-tuning"}, "deploy": {}, "again": {"draw": 1}, "empty": {"system": ""}});
+    assert!(warnings(apart).is_empty());
+}
+
+#[test]
 fn a_condition_chooses_rows_before_limit_and_sample() {
     let pool = |spec: Value| json!({"pools": {"safety": spec}, "regimes": {"deploy": {}}});
     let items = |spec: Value| run(&folder(), &pool(spec)).map(|(batch, _)| texts(&batch, "item"));
@@ -381,10 +394,33 @@ fn a_condition_chooses_rows_before_limit_and_sample() {
     let error = |condition: &str| shown(&items(json!({"path": "pool.jsonl", "where": condition})).unwrap_err());
     assert!(error("level > 9").contains("`where: level > 9` takes none of 2 rows"));
     let unknown = error("levl > 1");
+    assert!(unknown.contains("levl") && unknown.contains("level"), "{unknown}");
+    // A column that the header does not have is told before the run, and so is a name of a template.
+    let plan = |spec: Value, user: &str| {
+        let with = json!({"pools": {"safety": spec}, "regimes": {"deploy": {"user": user}}});
+        schema(&folder(), &with).map_err(|error| shown(&error))
+    };
+    let planned = |condition: &str, user: &str| plan(json!({"path": "pool.jsonl", "where": condition}), user);
+    let unknown = planned("levl > 1", "{{ prompt }}").unwrap_err();
+    assert!(unknown.contains("did you mean `level`?"), "{unknown}");
+    let unknown = planned("level > 1", "{{ promt }}").unwrap_err();
     assert!(
-        unknown.contains("levl") && unknown.contains("level, share, open"),
+        unknown.contains("there is no `promt`") && unknown.contains("did you mean `prompt`?"),
         "{unknown}"
     );
+    assert!(
+        planned("level > 1", "{{ vars.lib }}")
+            .unwrap_err()
+            .contains("no `vars.lib`")
+    );
+    // Rows may decide whether a name is asked for.
+    for user in [
+        "{{ topic }} and {{ vars.lab }}",
+        "{{ hint or prompt }}",
+        "{% if open %}{{ hint }}{% endif %}{{ prompt }}",
+    ] {
+        planned("level > 1", user).unwrap();
+    }
     // What a column holds is known when the rows are chosen.
     let planned = schema(&folder(), &pool(json!({"path": "pool.jsonl", "where": "level > 1"}))).unwrap();
     assert_eq!(planned.field("level").and_then(|field| field.kind), None);

@@ -155,13 +155,8 @@ impl Builder<'_> {
                     kind,
                     context: &prototype.context,
                     marked: marked(),
-<<<<<<< ours
                     arrivals: arrivals.clone(),
-                    sources: Vec::new(),
-=======
-                    arrivals,
                     inputs: Arc::default(),
->>>>>>> theirs
                     task: task_name(&stage.name, &draft.variables),
                 };
                 self.go_on(&look, with, &wrong);

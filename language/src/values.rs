@@ -109,9 +109,12 @@ pub fn check(
 /// All values of a column.
 type Values = Rc<BTreeSet<String>>;
 
+/// A task, one of its outputs, and a column of it.
+type Place = (u32, Option<Arc<str>>, String);
+
 /// What was found out, by task, side output and column: many figures may read one large table.
 #[derive(Default)]
-pub struct Memo(RefCell<HashMap<(u32, Option<Arc<str>>, String), Option<Values>>>);
+pub struct Memo(RefCell<HashMap<Place, Option<Values>>>);
 
 /// Where values are looked up.
 pub struct Known<'a> {

@@ -228,7 +228,7 @@ mod tests {
         let zeroed = || std::hint::black_box(vec![0_u8; 1 << 40]).len();
         assert_eq!(within(SMALL, zeroed), Err(Exceeded::Memory(4 << 20)));
         let pushing = || {
-            (0_u64..)
+            (0_u64..1 << 40)
                 .fold(Vec::new(), |mut all, at| {
                     all.push(at);
                     all
